@@ -1,0 +1,169 @@
+/**
+ * Everything that can go wrong with a limiter, as tagged errors: each says in its message what to do, and carries
+ * fields for programs. All of them are real `Error`s, yieldable in Effect programs, and thrown as they are by the
+ * promise adapter.
+ */
+import * as Duration from "effect/Duration"
+import * as Schema from "effect/Schema"
+
+/**
+ * Which of the two limiters an error or a metric speaks of.
+ */
+export type LimiterKind = "TokenBucket" | "Semaphore"
+
+const Kind = Schema.Literals(["TokenBucket", "Semaphore"])
+
+const noun: Record<LimiterKind, string> = { TokenBucket: "token bucket", Semaphore: "semaphore" }
+
+/**
+ * The request would have had to wait longer than `maxSleep`. Nothing was consumed, nothing is held.
+ *
+ * A token bucket knows beforehand, so it fails at once and tells `requiredSleep`, the wait that the request would
+ * have met. A semaphore can't know when permits come back: it fails when `maxSleep` has passed.
+ *
+ * @example
+ * ```ts
+ * import { Effect } from "effect"
+ * import { LocalLive, TokenBucket } from "steindamm"
+ *
+ * const program = Effect.gen(function* () {
+ *   const limiter = yield* TokenBucket.make({ name: "api", capacity: 1, maxSleep: "100 millis" })
+ *   yield* limiter.withPermit(Effect.void)
+ *   return yield* limiter.withPermit(Effect.succeed("sent"))
+ * }).pipe(Effect.catchTag("MaxSleepExceeded", (error) => Effect.succeed(`try again later: ${error.message}`)))
+ *
+ * Effect.runPromise(program.pipe(Effect.provide(LocalLive))).then(console.log)
+ * ```
+ */
+export class MaxSleepExceeded extends Schema.TaggedError<MaxSleepExceeded>("steindamm/MaxSleepExceeded")(
+  "MaxSleepExceeded",
+  {
+    name: Schema.String,
+    kind: Kind,
+    maxSleep: Schema.Duration,
+    requiredSleep: Schema.optionalKey(Schema.Duration)
+  }
+) {
+  override get message(): string {
+    const limiter = `${noun[this.kind]} "${this.name}"`
+    const allowed = Duration.format(this.maxSleep)
+    return this.requiredSleep === undefined
+      ? `No permit of ${limiter} came free within maxSleep (${allowed}): try again later, or raise maxSleep or capacity`
+      : `A request to ${limiter} would have to sleep ${Duration.format(this.requiredSleep)}, and maxSleep is ${allowed}: try again after that time, or raise maxSleep`
+  }
+}
+
+/**
+ * The bucket never refills (`refillAmount: 0`) and holds fewer tokens than were asked for: no wait would help.
+ */
+export class NoTokensAvailable extends Schema.TaggedError<NoTokensAvailable>("steindamm/NoTokensAvailable")(
+  "NoTokensAvailable",
+  {
+    name: Schema.String,
+    /** Tokens that are left. */
+    available: Schema.Number,
+    /** Tokens that were asked for. */
+    requested: Schema.Number
+  }
+) {
+  override get message(): string {
+    return `Token bucket "${this.name}" has ${this.available} tokens left of a quota that never refills, and ${this.requested} were requested: reset it, or ask for less`
+  }
+}
+
+/**
+ * An option or argument breaks its rule. `field` is the argument, `value` what was passed, `rule` what is allowed.
+ */
+export class InvalidOptions extends Schema.TaggedError<InvalidOptions>("steindamm/InvalidOptions")("InvalidOptions", {
+  name: Schema.String,
+  field: Schema.String,
+  value: Schema.Unknown,
+  rule: Schema.String
+}) {
+  override get message(): string {
+    return `Invalid ${this.field} for limiter "${this.name}": ${show(this.value)} (must be ${this.rule})`
+  }
+}
+
+/**
+ * The lease of a permit could not be kept: it ran out while the process was stalled or Redis out of reach, or the
+ * limiter was reset. Whatever the permit guarded may since run elsewhere; `fencingToken` tells the stale holder from
+ * the new one.
+ */
+export class PermitLost extends Schema.TaggedError<PermitLost>("steindamm/PermitLost")("PermitLost", {
+  name: Schema.String,
+  permitId: Schema.String,
+  fencingToken: Schema.Number
+}) {
+  override get message(): string {
+    return `Permit ${this.permitId} of semaphore "${this.name}" was lost (fencing token ${this.fencingToken}): its lease ran out or the semaphore was reset, so others may hold it now`
+  }
+}
+
+/**
+ * Why the backend gave no answer.
+ *
+ * `Unreachable`: no connection, or it dropped · `TimedOut`: connected, but no reply in time · `ReadOnly`: a replica
+ * answered · `Loading`: the server is still reading its data · `ClusterDown`, `TryAgain`: the cluster can't serve the
+ * slot now · `Busy`: another script blocks the server · `Misconfigured`: the server refuses writes (`MISCONF`,
+ * `NOREPLICAS`) · `OutOfMemory`: `maxmemory` is reached · `WrongType`: something else lives under our key ·
+ * `Unauthorized`: credentials or ACL · `Script`: the script itself failed · `Closed`: the layer or limiter is closed.
+ */
+export type BackendErrorReason = typeof BackendErrorReason.Type
+
+const BackendErrorReason = Schema.Literals([
+  "Unreachable",
+  "TimedOut",
+  "ReadOnly",
+  "Loading",
+  "ClusterDown",
+  "TryAgain",
+  "Busy",
+  "Misconfigured",
+  "OutOfMemory",
+  "WrongType",
+  "Unauthorized",
+  "Script",
+  "Closed",
+  "Unknown"
+])
+
+const advice: Record<BackendErrorReason, string> = {
+  Unreachable: "can't be reached: check that it runs and that the address is right",
+  TimedOut: "did not answer in time: check its load and the network",
+  ReadOnly: "is a read-only replica: connect to the primary",
+  Loading: "is loading its data: try again in a moment",
+  ClusterDown: "reports that its cluster is down: check that every slot has a primary",
+  TryAgain: "is moving the slot of this limiter: try again in a moment",
+  Busy: "is blocked by a long script: find and kill it",
+  Misconfigured: "refuses writes: check its persistence and replication",
+  OutOfMemory: "has reached maxmemory: raise it, or evict what is not needed",
+  WrongType: "holds something else under this limiter's key: choose another keyPrefix or name",
+  Unauthorized: "refuses these credentials: check user, password and ACL",
+  Script: "failed to run the limiter's script: this is a bug, please report it",
+  Closed: "is closed: the limiter was used after its layer or adapter had ended",
+  Unknown: "failed in an unexpected way: see the cause"
+}
+
+/**
+ * The backend could not decide. `operation` is what was asked for, `reason` tells the cases apart, `cause` is what
+ * the client said.
+ */
+export class BackendError extends Schema.TaggedError<BackendError>("steindamm/BackendError")("BackendError", {
+  operation: Schema.String,
+  name: Schema.optionalKey(Schema.String),
+  reason: BackendErrorReason,
+  cause: Schema.Defect()
+}) {
+  override get message(): string {
+    const limiter = this.name === undefined ? "" : ` for limiter "${this.name}"`
+    return `${this.operation}${limiter} failed: the backend ${advice[this.reason]}`
+  }
+}
+
+const show = (value: unknown): string => {
+  if (typeof value === "string") return JSON.stringify(value)
+  if (typeof value === "object" && value !== null && !Duration.isDuration(value))
+    return Object.prototype.toString.call(value)
+  return String(value)
+}

@@ -5,6 +5,7 @@ export default defineConfig({
   ssr: { resolve: { conditions: ["steindamm-source"] } },
   test: {
     include: ["test/**/*.test.ts"],
+    globalSetup: ["test/support/globalSetup.ts"],
     testTimeout: 30_000
   }
 })

@@ -1,0 +1,53 @@
+/**
+ * What every limiter can do, whatever it counts and wherever its state lives.
+ */
+import type * as Duration from "effect/Duration"
+import type * as Effect from "effect/Effect"
+import type * as Option from "effect/Option"
+import type * as Scope from "effect/Scope"
+import type { BackendError, InvalidOptions, LimiterKind } from "./Errors.ts"
+
+/**
+ * What a scope got from `acquire`.
+ */
+export interface Permit {
+  /** The limiter's name. */
+  readonly name: string
+  /** How long the permit was waited for. */
+  readonly waited: Duration.Duration
+}
+
+/**
+ * A limiter: work goes through it, and it decides when the work may run.
+ *
+ * The verbs are those of Effect's own `Semaphore`, so that a limiter drops in where that one stood. `E` is how a wait
+ * can fail, `Held` how guarded work can besides (a permit that is lost), `P` what `acquire` gives and `S` what `state`
+ * shows.
+ */
+export interface Limiter<out E, out Held = never, out P extends Permit = Permit, out S = unknown> {
+  readonly kind: LimiterKind
+  /** The name under which this limiter's state is shared: by all limiters of one layer, on Redis by all processes. */
+  readonly name: string
+  /** Runs an effect once the limiter lets it: `limiter.withPermit(effect)`, or `effect.pipe(limiter.withPermit)`. */
+  readonly withPermit: <A, E1, R>(effect: Effect.Effect<A, E1, R>) => Effect.Effect<A, E1 | E | Held, R>
+  /** The same for `n` permits or tokens at once. */
+  readonly withPermits: (
+    n: number
+  ) => <A, E1, R>(effect: Effect.Effect<A, E1, R>) => Effect.Effect<A, E1 | E | Held | InvalidOptions, R>
+  /** Runs an effect if the limiter lets it this instant, and gives `None` otherwise. Never waits, never overtakes. */
+  readonly withPermitsIfAvailable: (
+    n: number
+  ) => <A, E1, R>(
+    effect: Effect.Effect<A, E1, R>
+  ) => Effect.Effect<Option.Option<A>, E1 | Held | BackendError | InvalidOptions, R>
+  /** Waits for `n` permits or tokens, and keeps them until the scope closes. */
+  readonly acquire: (n?: number) => Effect.Effect<P, E | InvalidOptions, Scope.Scope>
+  /** A function like `f` whose every call goes through the limiter. */
+  readonly wrap: <Args extends ReadonlyArray<unknown>, A, E1, R>(
+    f: (...args: Args) => Effect.Effect<A, E1, R>
+  ) => (...args: Args) => Effect.Effect<A, E1 | E | Held, R>
+  /** Looks, and changes nothing. */
+  readonly state: Effect.Effect<S, BackendError>
+  /** Starts anew, as if the limiter had never been used. */
+  readonly reset: Effect.Effect<void, BackendError>
+}

@@ -1,0 +1,148 @@
+/**
+ * Limits work by concurrency: so many permits, each given back when its work is done.
+ */
+import type * as Config from "effect/Config"
+import * as Context from "effect/Context"
+import type * as Duration from "effect/Duration"
+import type * as Effect from "effect/Effect"
+import type { BackendError, InvalidOptions, MaxSleepExceeded, PermitLost } from "./Errors.ts"
+import { type LimiterServiceClass, limiterService } from "./internal/limiterService.ts"
+import type { Limiter, Permit } from "./Limiter.ts"
+
+/**
+ * What a semaphore is like. Durations are Effect's `Duration.Input`; a bare number is milliseconds.
+ */
+export interface SemaphoreOptions {
+  /** Under which its state is shared. Non-empty, at most 512 UTF-8 bytes, any characters. */
+  readonly name: string
+  /** How many permits there are: an integer from 1 to 2^31 - 1. Default: 5. */
+  readonly capacity?: number | undefined
+  /** How long a request waits for permits; 0 or infinity waits without bound. Default: 30 seconds. */
+  readonly maxSleep?: Duration.Input | undefined
+  /**
+   * The lease, at least 100 milliseconds: a permit whose holder died is free again within it. A living holder renews
+   * in time and keeps its permit as long as it needs. Default: 60 seconds.
+   */
+  readonly expiry?: Duration.Input | undefined
+}
+
+/**
+ * Permits that one holder has.
+ */
+export interface Holder {
+  readonly id: string
+  readonly permits: number
+  readonly fencingToken: number
+  /** How long the holder keeps them without renewing. Infinite in one process, where holders can't die alone. */
+  readonly leaseLeft: Duration.Duration
+}
+
+/**
+ * What a look at a semaphore shows.
+ */
+export interface SemaphoreState {
+  readonly capacity: number
+  /** Permits in use. More than `capacity` only after a `resize` to less. */
+  readonly held: number
+  /** Requests that wait. */
+  readonly waiting: number
+  readonly holders: ReadonlyArray<Holder>
+}
+
+/**
+ * Permits that a scope holds. They come back when it closes.
+ */
+export interface SemaphorePermit extends Permit {
+  readonly id: string
+  /** How many. */
+  readonly permits: number
+  /** Grows with every grant of the semaphore: a resource that remembers the largest can refuse a stale holder. */
+  readonly fencingToken: number
+  /** Never succeeds; fails when the lease could not be kept. */
+  readonly lost: Effect.Effect<never, PermitLost>
+}
+
+/**
+ * How a wait for permits can fail.
+ */
+export type SemaphoreError = MaxSleepExceeded | BackendError
+
+/**
+ * A semaphore. Requests are served strictly in order of arrival: a large one is not overtaken by small ones. A wait
+ * that is interrupted leaves the queue; nothing interrupts the return of a permit.
+ */
+export interface SemaphoreLimiter extends Limiter<SemaphoreError, PermitLost, SemaphorePermit, SemaphoreState> {
+  readonly kind: "Semaphore"
+  /**
+   * Changes the number of permits for everyone who shares the semaphore. Up: waiters run at once. Down: no new grant
+   * until enough permits are back.
+   */
+  readonly resize: (capacity: number) => Effect.Effect<void, InvalidOptions | BackendError>
+}
+
+interface Shape {
+  readonly make: (options: SemaphoreOptions) => Effect.Effect<SemaphoreLimiter, InvalidOptions>
+}
+
+/**
+ * Where the state of semaphores lives: `LocalSemaphoreLive` keeps it in this process, `RedisSemaphoreLive` in Redis.
+ * Limiters of the same name over the same layer are one semaphore.
+ *
+ * @example
+ * ```ts
+ * import { Effect } from "effect"
+ * import { LocalSemaphoreLive, Semaphore } from "steindamm"
+ *
+ * const program = Effect.gen(function* () {
+ *   const limiter = yield* Semaphore.make({ name: "database", capacity: 2 })
+ *   yield* Effect.forEach([1, 2, 3, 4], (n) => limiter.withPermit(Effect.log(`query ${n}`)), {
+ *     concurrency: "unbounded"
+ *   })
+ * })
+ *
+ * Effect.runPromise(program.pipe(Effect.provide(LocalSemaphoreLive)))
+ * ```
+ */
+export class Semaphore extends Context.Service<Semaphore, Shape>()("steindamm/Semaphore") {
+  /**
+   * Makes a semaphore over the layer's backend. Fails with `InvalidOptions` naming field, value and rule.
+   */
+  static readonly make = (options: SemaphoreOptions): Effect.Effect<SemaphoreLimiter, InvalidOptions, Semaphore> =>
+    Semaphore.use((backend) => backend.make(options))
+
+  /**
+   * A semaphore as a service of its own, for programs that inject limiters by type. The options may be a `Config`.
+   *
+   * @example
+   * ```ts
+   * import { Config, Effect, Layer } from "effect"
+   * import { LocalSemaphoreLive, Semaphore } from "steindamm"
+   *
+   * class DatabaseLimit extends Semaphore.Service<DatabaseLimit>()(
+   *   "DatabaseLimit",
+   *   Config.all({ name: Config.succeed("database"), capacity: Config.Int("POOL").pipe(Config.withDefault(10)) })
+   * ) {}
+   *
+   * const program = DatabaseLimit.use((limiter) => limiter.withPermit(Effect.succeed("queried")))
+   *
+   * Effect.runPromise(program.pipe(Effect.provide(DatabaseLimit.layer.pipe(Layer.provide(LocalSemaphoreLive)))))
+   * ```
+   */
+  static override readonly Service = limiterService<Semaphore, SemaphoreOptions, SemaphoreLimiter>(
+    Semaphore.make
+  ) as SemaphoreServiceFactory & Shape
+}
+
+/**
+ * The type of `Semaphore.Service`.
+ */
+export type SemaphoreServiceFactory = <Self>() => {
+  <const Id extends string>(
+    id: Id,
+    options: Config.Config<SemaphoreOptions>
+  ): LimiterServiceClass<Self, Id, SemaphoreLimiter, InvalidOptions | Config.ConfigError, Semaphore>
+  <const Id extends string>(
+    id: Id,
+    options: SemaphoreOptions
+  ): LimiterServiceClass<Self, Id, SemaphoreLimiter, InvalidOptions, Semaphore>
+}

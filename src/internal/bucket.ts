@@ -1,0 +1,279 @@
+/**
+ * How a token bucket decides: pure functions of a state, a time and a request.
+ *
+ * The bucket of J. S. Turner ("New directions in communications", 1986), told in debts instead of waits: `level` is
+ * what the bucket holds less everything promised to those who wait, so it goes below zero while anyone does, and a
+ * request runs at the first moment when refills have covered that debt and itself. A grant therefore costs two
+ * divisions, however many wait.
+ *
+ * Its twin is `lua/token-bucket.lua`: the same names, the same lines in the same order, and a test that holds one
+ * against the other. All numbers are integers below 2^53, so that both compute the same: times in microseconds, tokens
+ * in millionths (units).
+ */
+
+/** What a bucket is like, in units and microseconds. */
+export interface Rules {
+  readonly capacity: number
+  /** Arrives every `interval`; 0: a quota that never refills. */
+  readonly amount: number
+  readonly interval: number
+  /** Refills fall on multiples of `interval` after this moment; -1: on multiples after the first request. */
+  readonly origin: number
+  /** What a bucket that nobody remembers starts with. */
+  readonly initial: number
+  /** How long a bucket is remembered once it is full, or, if it never refills, after its last activity. */
+  readonly expiry: number
+}
+
+export interface State {
+  /** Tokens in the bucket less all that is promised; below zero while anyone waits for more than it holds. */
+  readonly level: number
+  /** The latest refill that `level` counts. */
+  readonly slot: number
+  /** When the bucket last decided: a clock that shows less than this was set back. */
+  readonly at: number
+  /** When the latest promise runs. Those that come later run no sooner. */
+  readonly tail: number
+  /** The promise that runs at `tail`. */
+  readonly tailSerial: number
+  /** Number of the latest reservation. It grows over resets too, being no less than the time. */
+  readonly serial: number
+  /** The first reservation of this life of the bucket: what older ones give back was forgotten with them. */
+  readonly born: number
+  /** Given back, in this busy period, from before promises that can't move up to use it. */
+  readonly surplus: number
+  /** The largest request that had to wait in this busy period. */
+  readonly largest: number
+  readonly capacity: number
+  readonly amount: number
+  readonly interval: number
+  readonly origin: number
+}
+
+/** What identifies a reservation when it is given back, and what its bucket's tail was before it. */
+export interface Reservation {
+  readonly amount: number
+  readonly serial: number
+  readonly beforeSerial: number
+  /** How much later than the tail before it this reservation runs. */
+  readonly beforeGap: number
+}
+
+export type Outcome =
+  | { readonly _tag: "Reserved"; readonly wait: number; readonly reservation: Reservation }
+  | { readonly _tag: "TooLong"; readonly wait: number }
+  | { readonly _tag: "Empty"; readonly available: number }
+
+/** What a look shows: tokens free this instant, and the wait that a request would meet. */
+export interface View {
+  readonly available: number
+  readonly wait: number
+}
+
+/** Longer waits are refused, so that every sum stays exact: forty years. */
+export const maxSpan = 40 * 365 * 86_400_000_000
+
+/** No bucket is larger and no debt deeper, for the same reason: four thousand million tokens. */
+export const maxAmount = 4_000_000_000 * 1_000_000
+
+// Exact also where the quotient itself would round up to the next integer.
+const floorDivide = (a: number, b: number): number => (a - (a % b)) / b
+
+const ceilDivide = (a: number, b: number): number => (a % b === 0 ? a / b : floorDivide(a, b) + 1)
+
+/** The last grid point at or before `time`. */
+const gridFloor = (time: number, origin: number, interval: number): number => {
+  const past = (time - origin) % interval
+  return past < 0 ? time - past - interval : time - past
+}
+
+const firstSlot = (rules: Rules, now: number): number =>
+  rules.amount > 0 && rules.origin >= 0 ? gridFloor(now, rules.origin, rules.interval) : now
+
+/** A bucket that nobody remembers. */
+const fresh = (rules: Rules, now: number): State => ({
+  level: rules.initial,
+  slot: firstSlot(rules, now),
+  at: now,
+  tail: now,
+  tailSerial: 0,
+  serial: now,
+  born: now,
+  surplus: 0,
+  largest: 0,
+  capacity: rules.capacity,
+  amount: rules.amount,
+  interval: rules.interval,
+  origin: rules.origin
+})
+
+const fullAt = (state: State): number =>
+  state.level >= state.capacity
+    ? state.at
+    : state.slot + ceilDivide(state.capacity - state.level, state.amount) * state.interval
+
+/** From this moment on the state means the same as none. */
+export const forgottenAt = (state: State, rules: Rules): number =>
+  (state.amount > 0 ? Math.max(state.at, state.tail, fullAt(state)) : state.at) + rules.expiry
+
+/** Full, nobody waiting, and a bucket that nobody remembers would be full as well. */
+export const isSameAsNone = (state: State, rules: Rules, now: number): boolean =>
+  state.amount > 0 && rules.initial === rules.capacity && now >= Math.max(state.at, state.tail, fullAt(state))
+
+/** The clock was set back: move everything with it, so that no wait grows and no interval is counted twice. */
+const setBack = (state: State, now: number): State => {
+  const by = state.at - now
+  const shifted = state.slot - by
+  const floor = state.origin >= 0 && state.amount > 0 ? gridFloor(shifted, state.origin, state.interval) : shifted
+  return { ...state, slot: floor < shifted ? floor + state.interval : floor, tail: state.tail - by, at: now }
+}
+
+/** Count the refills that have come. */
+const advance = (state: State, now: number): State => {
+  if (state.amount === 0 || now < state.slot + state.interval) return { ...state, at: now }
+  const refills = floorDivide(now - state.slot, state.interval)
+  const missing = state.capacity - state.level
+  const level = refills >= ceilDivide(missing, state.amount) ? state.capacity : state.level + refills * state.amount
+  return { ...state, level, slot: state.slot + refills * state.interval, at: now }
+}
+
+const agrees = (state: State, rules: Rules): boolean =>
+  state.capacity === rules.capacity &&
+  state.amount === rules.amount &&
+  state.interval === rules.interval &&
+  state.origin === rules.origin
+
+/** Another process had other rules: tokens carry over as an amount, and so does what the interval had brought. */
+const adopt = (state: State, rules: Rules, now: number): State => {
+  let elapsed = 0
+  if (state.amount > 0 && rules.amount > 0) {
+    const brought = ((now - state.slot) / state.interval) * state.amount
+    elapsed = Math.max(0, Math.min(rules.interval - 1, Math.floor((brought / rules.amount) * rules.interval)))
+  }
+  return {
+    ...state,
+    level: Math.min(state.level, rules.capacity),
+    slot: rules.amount > 0 && rules.origin >= 0 ? firstSlot(rules, now) : now - elapsed,
+    capacity: rules.capacity,
+    amount: rules.amount,
+    interval: rules.interval,
+    origin: rules.origin
+  }
+}
+
+/** A bucket at this moment, from what was remembered of it. */
+export interface Loaded {
+  readonly state: State
+  /** It was remembered with other rules than the caller's, whose rules hold from here on. */
+  readonly disagreed: boolean
+}
+
+export const load = (remembered: State | undefined, rules: Rules, now: number): Loaded => {
+  if (remembered === undefined || now >= forgottenAt(remembered, rules)) {
+    return { state: fresh(rules, now), disagreed: false }
+  }
+  const state = advance(now < remembered.at ? setBack(remembered, now) : remembered, now)
+  return agrees(state, rules) ? { state, disagreed: false } : { state: adopt(state, rules, now), disagreed: true }
+}
+
+/** When refills will have covered the debt and `amount`; undefined if never, or not within what can be counted. */
+const affordableAt = (state: State, amount: number): number | undefined => {
+  const missing = amount - state.level
+  if (missing <= 0) return state.at
+  if (state.amount === 0 || missing > maxAmount) return undefined
+  const refills = ceilDivide(missing, state.amount)
+  return refills > floorDivide(maxSpan, state.interval) ? undefined : state.slot + refills * state.interval
+}
+
+/** Take `amount` at the first moment possible in order of arrival, unless that is more than `maxWait` away. */
+export const reserve = (
+  state: State,
+  amount: number,
+  maxWait: number
+): { readonly state: State; readonly outcome: Outcome } => {
+  const now = state.at
+  const affordable = affordableAt(state, amount)
+  if (affordable === undefined) {
+    return state.amount === 0
+      ? { state, outcome: { _tag: "Empty", available: Math.max(0, state.level) } }
+      : { state, outcome: { _tag: "TooLong", wait: maxSpan } }
+  }
+  const busy = state.tail > now
+  const runs = busy ? Math.max(state.tail, affordable) : affordable
+  const wait = runs - now
+  if (wait > maxWait) return { state, outcome: { _tag: "TooLong", wait } }
+  const serial = Math.max(state.serial + 1, now)
+  const waits = wait > 0
+  return {
+    state: {
+      ...state,
+      level: state.level - amount,
+      serial,
+      tail: waits ? runs : state.tail,
+      tailSerial: waits ? serial : state.tailSerial,
+      surplus: busy ? state.surplus : 0,
+      largest: Math.max(busy ? state.largest : 0, waits ? amount : 0)
+    },
+    outcome: {
+      _tag: "Reserved",
+      wait,
+      reservation: { amount, serial, beforeSerial: state.tailSerial, beforeGap: runs - state.tail }
+    }
+  }
+}
+
+/**
+ * Give back `amount` of a reservation.
+ *
+ * The latest promise goes back whole, and the tail with it. Anything else leaves a hole that those behind it, who were
+ * told when to run, can't move up to fill: until the tail the bucket has to hold those tokens on top of what it holds
+ * while its head waits, which is less than the largest request. What would not fit is lost.
+ */
+export const giveBack = (
+  state: State,
+  reservation: Reservation,
+  amount: number
+): { readonly state: State; readonly returned: number } => {
+  if (reservation.serial < state.born) return { state, returned: 0 }
+  const busy = state.tail > state.at
+  if (busy && reservation.serial === state.tailSerial && amount === reservation.amount) {
+    return {
+      state: {
+        ...state,
+        level: Math.min(state.capacity, state.level + amount),
+        tail: state.tail - reservation.beforeGap,
+        tailSerial: reservation.beforeSerial
+      },
+      returned: amount
+    }
+  }
+  const room = busy ? state.capacity - state.largest - state.surplus : state.capacity - state.level
+  const returned = Math.max(0, Math.min(amount, room))
+  return {
+    state: {
+      ...state,
+      level: state.level + returned,
+      surplus: busy ? state.surplus + returned : state.surplus
+    },
+    returned
+  }
+}
+
+/** Take `amount` at once, below zero if need be: the work has already been done. */
+export const charge = (state: State, amount: number): State => ({
+  ...state,
+  level: Math.max(-maxAmount, state.level - amount)
+})
+
+/** Full as on the first day. Reservations made before count for nothing any more. */
+export const reset = (state: State, rules: Rules): State => {
+  const serial = Math.max(state.serial, state.at)
+  return { ...fresh(rules, state.at), serial, born: serial + 1 }
+}
+
+/** What a request for `amount` would meet. */
+export const look = (state: State, amount: number): View => {
+  const { outcome } = reserve(state, amount, maxSpan)
+  const wait = outcome._tag === "Reserved" ? outcome.wait : Number.POSITIVE_INFINITY
+  return { available: state.tail > state.at ? 0 : Math.max(0, state.level), wait: amount === 0 ? 0 : wait }
+}

@@ -1,0 +1,213 @@
+/**
+ * The verbs of a token bucket over any store: reserve, wait, run, and give back what was not used.
+ */
+import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
+import type * as Scope from "effect/Scope"
+import { type BackendError, type InvalidOptions, MaxSleepExceeded, NoTokensAvailable } from "../Errors.ts"
+import type {
+  Reservation as PublicReservation,
+  TokenBucketError,
+  TokenBucketLimiter,
+  TokenBucketPermit
+} from "../TokenBucket.ts"
+import type { Outcome, Reservation, View } from "./bucket.ts"
+import type { BucketWaiters, Restore } from "./bucketWaiters.ts"
+import { actualArgument, type BucketConfig, durationOf, tokensArgument, tokensOf } from "./options.ts"
+import { monotonicMicros } from "./time.ts"
+
+/** A store's answer to a request, and whether it knew the bucket with other options. */
+export interface Answer {
+  readonly outcome: Outcome
+  readonly disagreed: boolean
+}
+
+/** Where one bucket lives. */
+export interface BucketStore {
+  /**
+   * Decides about a request. Runs in an uninterruptible region, and makes interruptible with `restore` what takes
+   * long; a request that is interrupted there consumes nothing.
+   */
+  readonly reserve: (amount: number, maxWait: number, restore: Restore) => Effect.Effect<Answer, BackendError>
+  /** Never fails and doesn't take long: a store that is away is told later. */
+  readonly giveBack: (reservation: Reservation, amount: number) => Effect.Effect<void>
+  readonly settle: (reservation: Reservation, actual: number) => Effect.Effect<void, BackendError>
+  readonly look: (amount: number) => Effect.Effect<View, BackendError>
+  readonly reset: Effect.Effect<void, BackendError>
+}
+
+/** What was reserved, once its moment has come. */
+interface Admission {
+  readonly reservation: Reservation
+  readonly waited: number
+}
+
+const nothing: Reservation = { amount: 0, serial: 0, beforeSerial: 0, beforeGap: 0 }
+
+const free: Admission = { reservation: nothing, waited: 0 }
+
+export const makeBucketLimiter = (
+  config: BucketConfig,
+  store: BucketStore,
+  waiters: BucketWaiters
+): TokenBucketLimiter => {
+  const { name, maxSleep } = config
+  const { capacity } = config.rules
+  let warned = false
+
+  const warnOnce = Effect.suspend(() => {
+    if (warned) return Effect.void
+    warned = true
+    return Effect.logWarning(
+      `Token bucket "${name}" is used with different options elsewhere: those of the latest call hold`
+    )
+  })
+
+  const tooLong = (wait: number) =>
+    new MaxSleepExceeded({
+      name,
+      kind: "TokenBucket",
+      maxSleep: durationOf(maxSleep),
+      requiredSleep: durationOf(wait)
+    })
+
+  const request = (
+    amount: number,
+    maxWait: number,
+    restore: Restore
+  ): Effect.Effect<Outcome & { readonly _tag: "Reserved" }, TokenBucketError> =>
+    Effect.flatMap(store.reserve(amount, maxWait, restore), ({ outcome, disagreed }) => {
+      const answer =
+        outcome._tag === "Reserved"
+          ? Effect.succeed(outcome)
+          : Effect.fail(
+              outcome._tag === "TooLong"
+                ? tooLong(outcome.wait)
+                : new NoTokensAvailable({ name, available: tokensOf(outcome.available), requested: tokensOf(amount) })
+            )
+      return disagreed ? Effect.andThen(warnOnce, answer) : answer
+    })
+
+  const giveBackAll = (reservation: Reservation) => store.giveBack(reservation, reservation.amount)
+
+  const admit = (amount: number, maxWait: number, restore: Restore): Effect.Effect<Admission, TokenBucketError> =>
+    amount === 0
+      ? Effect.succeed(free)
+      : Effect.flatMap(request(amount, maxWait, restore), ({ reservation, wait }) =>
+          wait === 0
+            ? Effect.succeed({ reservation, waited: 0 })
+            : Effect.clockWith((clock) => {
+                const asked = monotonicMicros(clock)
+                const waiting = waiters.wait(name, asked + wait, reservation, restore, giveBackAll)
+                return Effect.map(waiting, (reservation) => ({ reservation, waited: monotonicMicros(clock) - asked }))
+              })
+        )
+
+  // An interruption between admission and the first step of the work finds tokens that nobody used.
+  const run = <A, E, R>(
+    { reservation }: Admission,
+    effect: Effect.Effect<A, E, R>,
+    restore: Restore
+  ): Effect.Effect<A, E, R> => {
+    let started = false
+    const work = Effect.suspend(() => {
+      started = true
+      return effect
+    })
+    return Effect.onExitPrimitive(restore(work), () => (started ? undefined : giveBackAll(reservation)))
+  }
+
+  const guard =
+    (amount: number, maxWait: number) =>
+    <A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Effect<A, E | TokenBucketError, R> =>
+      Effect.uninterruptibleMask((restore) =>
+        Effect.flatMap(admit(amount, maxWait, restore), (admission) => run(admission, effect, restore))
+      )
+
+  const settleOnce = (reservation: Reservation) => {
+    let settled = false
+    return (actual: number): Effect.Effect<void, InvalidOptions | BackendError> =>
+      Effect.flatMap(Effect.fromResult(actualArgument(name, actual)), (units) => {
+        if (settled) return Effect.void
+        settled = true
+        return store.settle(reservation, units)
+      })
+  }
+
+  const permitOf = ({ reservation, waited }: Admission): TokenBucketPermit => ({
+    name,
+    tokens: tokensOf(reservation.amount),
+    waited: durationOf(waited),
+    settle: settleOnce(reservation)
+  })
+
+  const units = (n: number) => Effect.fromResult(tokensArgument(name, n, capacity))
+
+  const unitsOrDefault = (n: number | undefined): Effect.Effect<number, InvalidOptions> =>
+    n === undefined ? Effect.succeed(config.tokensToConsume) : units(n)
+
+  const acquire = (n?: number): Effect.Effect<TokenBucketPermit, TokenBucketError | InvalidOptions, Scope.Scope> =>
+    Effect.flatMap(Effect.andThen(Effect.scope, unitsOrDefault(n)), (amount) =>
+      Effect.uninterruptibleMask((restore) => Effect.map(admit(amount, maxSleep, restore), permitOf))
+    )
+
+  const reserve = (n?: number): Effect.Effect<PublicReservation, TokenBucketError | InvalidOptions> =>
+    Effect.flatMap(unitsOrDefault(n), (amount) =>
+      Effect.uninterruptibleMask((restore) =>
+        Effect.map(
+          amount === 0 ? Effect.succeed({ reservation: nothing, wait: 0 }) : request(amount, maxSleep, restore),
+          ({ reservation, wait }): PublicReservation => {
+            let cancelled = false
+            return {
+              name,
+              tokens: tokensOf(amount),
+              delay: durationOf(wait),
+              cancel: Effect.suspend(() => {
+                if (cancelled) return Effect.void
+                cancelled = true
+                return giveBackAll(reservation)
+              }),
+              settle: settleOnce(reservation)
+            }
+          }
+        )
+      )
+    )
+
+  const withPermit = guard(config.tokensToConsume, maxSleep)
+
+  return {
+    kind: "TokenBucket",
+    name,
+    withPermit,
+    withPermits: (n) => {
+      const amount = units(n)
+      return (effect) => Effect.flatMap(amount, (amount) => guard(amount, maxSleep)(effect))
+    },
+    withPermitsIfAvailable: (n) => {
+      const amount = units(n)
+      return <A, E, R>(effect: Effect.Effect<A, E, R>) =>
+        Effect.flatMap(amount, (amount) =>
+          Effect.uninterruptibleMask((restore) =>
+            Effect.matchEffect(admit(amount, 0, restore), {
+              onFailure: (error) =>
+                error._tag === "BackendError" ? Effect.fail(error) : Effect.succeed(Option.none<A>()),
+              onSuccess: (admission) => Effect.asSome(run(admission, effect, restore))
+            })
+          )
+        )
+    },
+    acquire,
+    reserve,
+    wrap:
+      (f) =>
+      (...args) =>
+        withPermit(Effect.suspend(() => f(...args))),
+    state: Effect.map(store.look(config.tokensToConsume), ({ available, wait }) => ({
+      tokens: tokensOf(available),
+      capacity: tokensOf(capacity),
+      wait: durationOf(wait)
+    })),
+    reset: store.reset
+  }
+}

@@ -1,0 +1,93 @@
+/**
+ * Token buckets in the memory of this process.
+ */
+import type * as Clock from "effect/Clock"
+import * as Effect from "effect/Effect"
+import type { Reservation, Rules, State } from "./bucket.ts"
+import * as Bucket from "./bucket.ts"
+import type { BucketStore } from "./bucketLimiter.ts"
+import type { BucketConfig } from "./options.ts"
+import { monotonicMicros } from "./time.ts"
+
+interface Remembered {
+  readonly state: State
+  readonly rules: Rules
+}
+
+/**
+ * The buckets of one layer, by name. One that means the same as none takes no memory: every call looks at two others
+ * and drops what is over, so that no timer is needed and no call takes long.
+ */
+export class LocalBuckets {
+  private readonly buckets = new Map<string, Remembered>()
+  private hand = this.buckets.entries()
+  /** What turns the monotonic clock into time since 1970, as it was when the layer was built. */
+  private readonly epoch: number
+
+  constructor(clock: Clock.Clock) {
+    this.epoch = clock.currentTimeMillisUnsafe() * 1000 - monotonicMicros(clock)
+  }
+
+  /** Buckets in memory. */
+  get size(): number {
+    return this.buckets.size
+  }
+
+  /**
+   * Elapsed time is counted on the clock that nobody sets; only windows follow the wall clock, which they are about.
+   */
+  private now(clock: Clock.Clock, rules: Rules): number {
+    return rules.origin >= 0 ? clock.currentTimeMillisUnsafe() * 1000 : this.epoch + monotonicMicros(clock)
+  }
+
+  private dropOld(clock: Clock.Clock): void {
+    if (this.buckets.size < 2) return
+    for (let i = 0; i < 2; i++) {
+      const next = this.hand.next()
+      if (next.done) {
+        this.hand = this.buckets.entries()
+        return
+      }
+      const [name, { state, rules }] = next.value
+      const now = this.now(clock, rules)
+      if (now >= Bucket.forgottenAt(state, rules) || Bucket.isSameAsNone(state, rules, now)) this.buckets.delete(name)
+    }
+  }
+
+  store({ name, rules }: BucketConfig): BucketStore {
+    const load = (clock: Clock.Clock) => {
+      this.dropOld(clock)
+      return Bucket.load(this.buckets.get(name)?.state, rules, this.now(clock, rules))
+    }
+    const save = (state: State) => this.buckets.set(name, { state, rules })
+    const giveBack = (reservation: Reservation, amount: number) =>
+      Effect.clockWith((clock) => {
+        const { state, returned } = Bucket.giveBack(load(clock).state, reservation, amount)
+        if (returned > 0) save(state)
+        return Effect.void
+      })
+    return {
+      reserve: (amount, maxWait) =>
+        Effect.clockWith((clock) => {
+          const loaded = load(clock)
+          const { state, outcome } = Bucket.reserve(loaded.state, amount, maxWait)
+          // A refusal changes nothing, except that a quota lives on while anyone asks for it.
+          if (outcome._tag !== "TooLong") save(state)
+          return Effect.succeed({ outcome, disagreed: loaded.disagreed })
+        }),
+      giveBack,
+      settle: (reservation, actual) =>
+        actual <= reservation.amount
+          ? giveBack(reservation, reservation.amount - actual)
+          : Effect.clockWith((clock) => {
+              save(Bucket.charge(load(clock).state, actual - reservation.amount))
+              return Effect.void
+            }),
+      look: (amount) => Effect.clockWith((clock) => Effect.succeed(Bucket.look(load(clock).state, amount))),
+      reset: Effect.clockWith((clock) => {
+        save(Bucket.reset(load(clock).state, rules))
+        return Effect.void
+      })
+    }
+  }
+}

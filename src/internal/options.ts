@@ -1,0 +1,283 @@
+/**
+ * Every rule for options and arguments, checked once, when a limiter is made or called. The first that is broken is
+ * told as `InvalidOptions` with field, value and rule, also to callers whose compiler didn't check anything.
+ */
+import * as DateTime from "effect/DateTime"
+import * as Duration from "effect/Duration"
+import * as Option from "effect/Option"
+import * as Result from "effect/Result"
+import { InvalidOptions } from "../Errors.ts"
+import type { SemaphoreOptions } from "../Semaphore.ts"
+import type { TokenBucketOptions } from "../TokenBucket.ts"
+import { maxAmount, maxSpan, type Rules } from "./bucket.ts"
+
+/** Tokens are counted in millionths. */
+const unitsPerToken = 1_000_000
+
+const maxTokens = maxAmount / unitsPerToken
+
+/** A token bucket's options as its decisions need them: units and microseconds. */
+export interface BucketConfig {
+  readonly name: string
+  readonly rules: Rules
+  readonly tokensToConsume: number
+  readonly maxSleep: number
+}
+
+/** A semaphore's options in microseconds. */
+export interface SemaphoreConfig {
+  readonly name: string
+  readonly capacity: number
+  readonly maxSleep: number
+  /** The lease. */
+  readonly expiry: number
+}
+
+export const tokensOf = (units: number): number => units / unitsPerToken
+
+export const durationOf = (micros: number): Duration.Duration =>
+  micros >= maxSpan ? Duration.infinity : Duration.millis(micros / 1000)
+
+// A cost is rounded up and a supply down to whole units, so that rounding never admits anything. What is within the
+// error of the multiplication counts as whole: 1.1 tokens are 1,100,000 units.
+const toUnits = (tokens: number, round: (n: number) => number): number => {
+  const units = tokens * unitsPerToken
+  const nearest = Math.round(units)
+  return Math.abs(units - nearest) < 1e-3 ? nearest : round(units)
+}
+
+export const costOf = (tokens: number): number => (tokens > 0 ? Math.max(1, toUnits(tokens, Math.ceil)) : 0)
+
+const supplyOf = (tokens: number): number => toUnits(tokens, Math.floor)
+
+const greatestCommonDivisor = (a: number, b: number): number => (b === 0 ? a : greatestCommonDivisor(b, a % b))
+
+class Broken {
+  readonly error: InvalidOptions
+  constructor(error: InvalidOptions) {
+    this.error = error
+  }
+}
+
+/** Reads fields one by one; the first broken rule ends the reading. */
+class Reader {
+  readonly name: string
+  private readonly options: Record<string, unknown>
+
+  constructor(options: unknown, known: ReadonlyArray<string>) {
+    this.options = isRecord(options) ? options : {}
+    const name = this.options["name"]
+    this.name = typeof name === "string" ? name : ""
+    if (this.options !== options) this.fail("options", options, "an object")
+    const unknown = Object.keys(this.options).find((key) => !known.includes(key))
+    if (unknown !== undefined) this.fail(unknown, this.options[unknown], `one of the options ${known.join(", ")}`)
+    if (typeof name !== "string" || name === "" || new TextEncoder().encode(name).length > 512) {
+      this.fail("name", name, "a non-empty string of at most 512 UTF-8 bytes")
+    }
+  }
+
+  fail(field: string, value: unknown, rule: string): never {
+    throw new Broken(new InvalidOptions({ name: this.name, field, value, rule }))
+  }
+
+  number(field: string, fallback: number, rule: string, holds: (n: number) => boolean): number {
+    const value = this.options[field] ?? fallback
+    if (typeof value !== "number" || !Number.isFinite(value) || !holds(value)) this.fail(field, value, rule)
+    return value
+  }
+
+  literal<A extends string>(field: string, fallback: A, allowed: ReadonlyArray<A>): A {
+    const value = this.options[field] ?? fallback
+    const found = allowed.find((one) => one === value)
+    return found ?? this.fail(field, value, allowed.map((one) => `"${one}"`).join(" or "))
+  }
+
+  /** In whole microseconds. */
+  duration(field: string, fallback: Duration.Input, rule: string, holds: (micros: number) => boolean): number {
+    const value = this.options[field] ?? fallback
+    const micros = microsOf(value)
+    if (micros === undefined || !holds(micros)) this.fail(field, value, rule)
+    return micros
+  }
+
+  maxSleep(): number {
+    const micros = this.duration(
+      "maxSleep",
+      "30 seconds",
+      "a duration of at least 0 (0 or infinity: no bound)",
+      (n) => n >= 0
+    )
+    return micros === 0 ? maxSpan : Math.min(micros, maxSpan)
+  }
+
+  moment(field: string, now: number): number | undefined {
+    const value = this.options[field]
+    if (value === undefined) return undefined
+    const moment = momentOf(value)
+    if (moment === undefined || moment < 0 || moment > now)
+      this.fail(field, value, "a moment since 1970 and not in the future")
+    return moment
+  }
+}
+
+const isRecord = (value: unknown): value is Record<string, unknown> =>
+  typeof value === "object" && value !== null && !Array.isArray(value)
+
+const microsOf = (value: unknown): number | undefined => {
+  if (typeof value === "number" && Number.isNaN(value)) return undefined
+  const duration = Duration.fromInput(value as Duration.Input)
+  return Option.isSome(duration) ? Math.round(Duration.toMicros(duration.value)) : undefined
+}
+
+/** In milliseconds since 1970. */
+const momentOf = (value: unknown): number | undefined => {
+  if (typeof value === "number") return Number.isFinite(value) ? Math.round(value) : undefined
+  if (!(value instanceof Date || typeof value === "string" || DateTime.isDateTime(value))) return undefined
+  const moment = DateTime.make(value)
+  return Option.isSome(moment) ? DateTime.toEpochMillis(moment.value) : undefined
+}
+
+const read = <A>(f: () => A): Result.Result<A, InvalidOptions> => {
+  try {
+    return Result.succeed(f())
+  } catch (thrown) {
+    if (thrown instanceof Broken) return Result.fail(thrown.error)
+    throw thrown
+  }
+}
+
+const bucketFields = [
+  "name",
+  "capacity",
+  "refillAmount",
+  "refillFrequency",
+  "refill",
+  "initialTokens",
+  "tokensToConsume",
+  "maxSleep",
+  "expiry",
+  "windowStartTime"
+] satisfies ReadonlyArray<keyof TokenBucketOptions>
+
+/** Check a token bucket's options; `now` in milliseconds since 1970. */
+export const bucketConfig = (options: unknown, now: number): Result.Result<BucketConfig, InvalidOptions> =>
+  read(() => {
+    const reader = new Reader(options, bucketFields)
+    const capacity = reader.number(
+      "capacity",
+      5,
+      `a number of at least 0.000001 and at most ${maxTokens}`,
+      (n) => n >= 1 / unitsPerToken && n <= maxTokens
+    )
+    const refillAmount = reader.number(
+      "refillAmount",
+      1,
+      `a number of at least 0.000001 and at most capacity (${capacity}), or 0 together with refillFrequency 0`,
+      (n) => n === 0 || (n >= 1 / unitsPerToken && n <= capacity)
+    )
+    const frequencyRule =
+      "a duration from 1 millisecond to 40 years, in which an empty bucket can fill, or 0 together with refillAmount 0"
+    const refillFrequency = reader.duration(
+      "refillFrequency",
+      "1 second",
+      frequencyRule,
+      (n) => n === 0 || (n >= 1_000 && n <= maxSpan && Math.ceil(capacity / (refillAmount || capacity)) * n <= maxSpan)
+    )
+    if (refillAmount === 0 && refillFrequency !== 0) {
+      reader.fail("refillAmount", refillAmount, "greater than 0, or 0 together with refillFrequency 0")
+    }
+    if (refillFrequency === 0 && refillAmount !== 0) reader.fail("refillFrequency", 0, frequencyRule)
+    const refill = reader.literal("refill", "interval", ["interval", "continuous"])
+    const inCapacity = (n: number) => n >= 0 && n <= capacity
+    const initialTokens = reader.number(
+      "initialTokens",
+      capacity,
+      `a number from 0 to capacity (${capacity})`,
+      inCapacity
+    )
+    const tokensToConsume = reader.number("tokensToConsume", 1, `a number from 0 to capacity (${capacity})`, inCapacity)
+    const maxSleep = reader.maxSleep()
+    const expiry = reader.duration("expiry", "60 seconds", "a duration greater than 0", (n) => n > 0)
+    const windowStart = reader.moment("windowStartTime", now)
+    const amount = supplyOf(refillAmount)
+    // Trickling evenly is refilling by the finest step that is exact in both units and microseconds.
+    const step = refill === "continuous" && amount > 0 ? greatestCommonDivisor(amount, refillFrequency) : 1
+    return {
+      name: reader.name,
+      rules: {
+        capacity: supplyOf(capacity),
+        amount: amount / step,
+        interval: refillFrequency / step,
+        origin: windowStart === undefined ? -1 : windowStart * 1000,
+        initial: supplyOf(initialTokens),
+        expiry: Math.min(expiry, maxSpan)
+      },
+      tokensToConsume: Math.min(costOf(tokensToConsume), supplyOf(capacity)),
+      maxSleep
+    }
+  })
+
+const semaphoreFields = ["name", "capacity", "maxSleep", "expiry"] satisfies ReadonlyArray<keyof SemaphoreOptions>
+
+const maxCapacity = 2 ** 31 - 1
+
+const capacityRule = `an integer from 1 to ${maxCapacity}`
+
+const isCapacity = (n: unknown): n is number =>
+  Number.isInteger(n) && (n as number) >= 1 && (n as number) <= maxCapacity
+
+/** Check a semaphore's options. */
+export const semaphoreConfig = (options: unknown): Result.Result<SemaphoreConfig, InvalidOptions> =>
+  read(() => {
+    const reader = new Reader(options, semaphoreFields)
+    return {
+      name: reader.name,
+      capacity: reader.number("capacity", 5, capacityRule, isCapacity),
+      maxSleep: reader.maxSleep(),
+      expiry: Math.min(
+        maxSpan,
+        reader.duration("expiry", "60 seconds", "a duration of at least 100 milliseconds", (n) => n >= 100_000)
+      )
+    }
+  })
+
+/** Check a number of tokens asked of a bucket, against its capacity in units; gives units. */
+export const tokensArgument = (
+  name: string,
+  value: unknown,
+  capacity: number
+): Result.Result<number, InvalidOptions> =>
+  typeof value === "number" && value >= 0 && costOf(value) <= capacity
+    ? Result.succeed(costOf(value))
+    : Result.fail(
+        new InvalidOptions({
+          name,
+          field: "permits",
+          value,
+          rule: `a number from 0 to capacity (${tokensOf(capacity)})`
+        })
+      )
+
+/** Check what some work really cost, which may be more than the capacity; gives units. */
+export const actualArgument = (name: string, value: unknown): Result.Result<number, InvalidOptions> =>
+  typeof value === "number" && value >= 0 && value <= maxTokens
+    ? Result.succeed(costOf(value))
+    : Result.fail(new InvalidOptions({ name, field: "actual", value, rule: `a number from 0 to ${maxTokens}` }))
+
+/** That many permits can't be had of a semaphore of that capacity. */
+export const invalidPermits = (name: string, value: unknown, capacity: number): InvalidOptions =>
+  new InvalidOptions({ name, field: "permits", value, rule: `an integer from 1 to capacity (${capacity})` })
+
+/** Check a number of permits asked of a semaphore, whose capacity may have changed since it was made. */
+export const permitsArgument = (
+  name: string,
+  value: unknown,
+  capacity: number
+): Result.Result<number, InvalidOptions> =>
+  isCapacity(value) ? Result.succeed(value) : Result.fail(invalidPermits(name, value, capacity))
+
+/** Check a new capacity. */
+export const capacityArgument = (name: string, value: unknown): Result.Result<number, InvalidOptions> =>
+  isCapacity(value)
+    ? Result.succeed(value)
+    : Result.fail(new InvalidOptions({ name, field: "capacity", value, rule: capacityRule }))

@@ -1,0 +1,20 @@
+/**
+ * Waiting and counting in microseconds on the clock that only goes forward.
+ */
+import type * as Clock from "effect/Clock"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+
+/** Monotonic microseconds: for elapsed time and deadlines within a process. */
+export const monotonicMicros = (clock: Clock.Clock): number =>
+  Math.floor(Number(clock.monotonicTimeNanosUnsafe()) / 1000)
+
+/** Sleeps until a moment of the monotonic clock, never less. */
+export const sleepUntil = (moment: number): Effect.Effect<void> =>
+  Effect.clockWith((clock) => {
+    const left = moment - monotonicMicros(clock)
+    // Timers count whole milliseconds and may fire a little early.
+    return left > 0
+      ? Effect.flatMap(clock.sleep(Duration.millis(Math.ceil(left / 1000))), () => sleepUntil(moment))
+      : Effect.void
+  })

@@ -1,0 +1,339 @@
+import { readFileSync } from "node:fs"
+import { Redis } from "ioredis"
+import { afterAll, assert, beforeAll, describe, inject, it } from "vitest"
+import * as Bucket from "../src/internal/bucket.ts"
+import { freshKeyPrefix } from "./support/keyPrefix.ts"
+import { type Random, seeded } from "./support/random.ts"
+
+/** Operations of one run; a long run is asked for by the environment. */
+const fuzzOperations = Number(process.env["STEINDAMM_FUZZ_STEPS"] ?? 60_000)
+
+type Operation =
+  | { readonly _tag: "reserve"; readonly amount: number; readonly maxWait: number }
+  | { readonly _tag: "giveBack"; readonly reservation: Bucket.Reservation; readonly amount: number }
+  | { readonly _tag: "charge"; readonly amount: number }
+  | { readonly _tag: "look"; readonly amount: number }
+  | { readonly _tag: "reset" }
+
+const encode = (operation: Operation): ReadonlyArray<string | number> => {
+  switch (operation._tag) {
+    case "reserve":
+      return ["reserve", operation.amount, operation.maxWait]
+    case "giveBack": {
+      const { amount, serial, beforeSerial, beforeGap } = operation.reservation
+      return ["giveBack", operation.amount, amount, serial, beforeSerial, beforeGap]
+    }
+    case "charge":
+    case "look":
+      return [operation._tag, operation.amount]
+    case "reset":
+      return ["reset"]
+  }
+}
+
+const encodeRules = (rules: Bucket.Rules) => [
+  rules.capacity,
+  rules.amount,
+  rules.interval,
+  rules.origin,
+  rules.initial,
+  rules.expiry
+]
+
+/** What the decisions of `src/internal/bucket.ts` make of the operations that one call brings to one bucket. */
+const decide = (
+  remembered: Bucket.State | undefined,
+  rules: Bucket.Rules,
+  now: number,
+  operations: ReadonlyArray<Operation>
+): { readonly remembered: Bucket.State | undefined; readonly reply: ReadonlyArray<number> } => {
+  const loaded = Bucket.load(remembered, rules, now)
+  let state = loaded.state
+  let changed = false
+  const reply = [loaded.disagreed ? 1 : 0]
+  for (const operation of operations) {
+    switch (operation._tag) {
+      case "reserve": {
+        const decided = Bucket.reserve(state, operation.amount, operation.maxWait)
+        state = decided.state
+        const { outcome } = decided
+        if (outcome._tag === "Reserved") {
+          const { serial, beforeSerial, beforeGap } = outcome.reservation
+          reply.push(0, outcome.wait, serial, beforeSerial, beforeGap)
+        } else if (outcome._tag === "TooLong") reply.push(1, outcome.wait, 0, 0, 0)
+        else reply.push(2, outcome.available, 0, 0, 0)
+        changed ||= outcome._tag !== "TooLong"
+        break
+      }
+      case "giveBack": {
+        const decided = Bucket.giveBack(state, operation.reservation, operation.amount)
+        state = decided.state
+        reply.push(decided.returned)
+        changed ||= decided.returned > 0
+        break
+      }
+      case "charge":
+        state = Bucket.charge(state, operation.amount)
+        reply.push(0)
+        changed = true
+        break
+      case "look": {
+        const view = Bucket.look(state, operation.amount)
+        reply.push(view.available, view.wait === Number.POSITIVE_INFINITY ? -1 : view.wait)
+        break
+      }
+      case "reset":
+        state = Bucket.reset(state, rules)
+        reply.push(0)
+        changed = true
+    }
+  }
+  return { remembered: changed ? state : remembered, reply }
+}
+
+const million = 1_000_000
+
+const randomRules = (random: Random): Bucket.Rules => {
+  const fine = random.chance(0.2)
+  const unit = fine ? 1 : million
+  const capacity = random.integer(1, random.pick([1, 5, 40])) * unit * (random.chance(0.02) ? 10_000_000 : 1)
+  const quota = random.chance(0.1)
+  const amount = quota ? 0 : Math.max(1, Math.floor(capacity * random.pick([1, random.next(), random.next() / 10])))
+  return {
+    capacity,
+    amount,
+    interval: quota ? 0 : random.pick([1, random.integer(1, 60), 1000, random.integer(1, million)]),
+    origin: !quota && random.chance(0.3) ? random.integer(0, 2 * million) : -1,
+    initial: random.chance(0.7) ? capacity : random.integer(0, capacity),
+    expiry: random.pick([1, random.integer(1, 1000), million, 60 * million])
+  }
+}
+
+interface Simulated {
+  readonly key: string
+  rules: Bucket.Rules
+  state: Bucket.State | undefined
+  readonly reservations: Array<Bucket.Reservation>
+}
+
+const randomOperation = (random: Random, bucket: Simulated): Operation => {
+  const { capacity } = bucket.rules
+  const dice = random.next()
+  const amount = random.chance(0.5)
+    ? Math.min(capacity, random.integer(1, 3) * Math.min(million, capacity))
+    : random.integer(1, capacity)
+  if (dice < 0.6) {
+    return {
+      _tag: "reserve",
+      amount,
+      maxWait: random.pick([0, Bucket.maxSpan, random.integer(0, 100 * million), random.integer(0, 1000)])
+    }
+  }
+  if (dice < 0.85 && bucket.reservations.length > 0) {
+    const index = random.chance(0.5)
+      ? bucket.reservations.length - 1
+      : random.integer(0, bucket.reservations.length - 1)
+    const [reservation] = bucket.reservations.splice(index, 1)
+    if (reservation === undefined) throw new Error("There was one a moment ago")
+    return {
+      _tag: "giveBack",
+      reservation,
+      amount: random.chance(0.7) ? reservation.amount : random.integer(0, reservation.amount)
+    }
+  }
+  if (dice < 0.92) return { _tag: "charge", amount }
+  if (dice < 0.99) return { _tag: "look", amount: random.chance(0.1) ? 0 : amount }
+  return { _tag: "reset" }
+}
+
+const remember = (bucket: Simulated, operations: ReadonlyArray<Operation>, reply: ReadonlyArray<number>): void => {
+  let at = 1
+  for (const operation of operations) {
+    if (operation._tag === "reserve") {
+      const [code, , serial = 0, beforeSerial = 0, beforeGap = 0] = reply.slice(at, at + 5)
+      if (code === 0) bucket.reservations.push({ amount: operation.amount, serial, beforeSerial, beforeGap })
+      at += 5
+    } else at += operation._tag === "look" ? 2 : 1
+  }
+}
+
+describe("lua/token-bucket.lua", () => {
+  const source = readFileSync(new URL("../lua/token-bucket.lua", import.meta.url), "utf8")
+  let redis: Redis
+  let sha: string
+
+  beforeAll(async () => {
+    redis = new Redis(inject("redisUrl"))
+    sha = String(await redis.script("LOAD", source))
+  })
+  afterAll(() => redis.quit())
+
+  const run = async (
+    keys: ReadonlyArray<string>,
+    { now = 0, client = "", call = 0, notAfter = 0 },
+    ...buckets: ReadonlyArray<readonly [rules: Bucket.Rules, operations: ReadonlyArray<Operation>]>
+  ): Promise<ReadonlyArray<number>> => {
+    const perBucket = buckets.flatMap(([rules, operations]) => [
+      ...encodeRules(rules),
+      operations.length,
+      ...operations.flatMap(encode)
+    ])
+    return (await redis.evalsha(sha, keys.length, ...keys, now, client, call, notAfter, ...perBucket)) as never
+  }
+
+  const far = async () => {
+    const [seconds] = await redis.time()
+    return (Number(seconds) + 86_400) * million
+  }
+
+  it("decides as src/internal/bucket.ts, over random programs with the time passed in", {
+    timeout: 3_600_000
+  }, async () => {
+    const prefix = freshKeyPrefix()
+    // Times in the future, so that Redis itself expires nothing: what is over must not matter before it is gone.
+    const start = await far()
+    let operations = 0
+    let refused = 0
+    let waited = 0
+    let returned = 0
+    for (let seed = 1; operations < fuzzOperations; seed++) {
+      const random = seeded(seed)
+      const buckets = Array.from(
+        { length: random.integer(1, 4) },
+        (_, index): Simulated => ({
+          key: `${prefix}{${seed}}${index}`,
+          rules: randomRules(random),
+          state: undefined,
+          reservations: []
+        })
+      )
+      const alternative = buckets.map(({ rules }) => ({ ...randomRules(random), expiry: rules.expiry }))
+      let now = start + random.integer(0, million)
+      const log: Array<unknown> = []
+      const calls: Array<Promise<void>> = []
+      for (let step = 0; step < 150; step++) {
+        now += random.pick([0, 0, 1, random.integer(0, 30), random.integer(0, 5000), random.integer(0, 3 * million)])
+        if (random.chance(0.01)) now -= random.integer(0, 2 * million)
+        if (random.chance(0.005)) now += 3600 * million
+        const used = buckets.filter(() => random.chance(0.6))
+        if (used.length === 0) continue
+        const work = used.map((bucket) => {
+          const index = buckets.indexOf(bucket)
+          const rules = random.chance(0.03) ? (alternative[index] ?? bucket.rules) : bucket.rules
+          const capped = { ...bucket, rules }
+          const list = Array.from({ length: random.chance(0.2) ? random.integer(2, 6) : 1 }, () =>
+            randomOperation(random, capped)
+          )
+          operations += list.length
+          const decided = decide(bucket.state, rules, now, list)
+          bucket.state = decided.remembered
+          remember(bucket, list, decided.reply)
+          for (let i = 0; i < list.length; i++) if (list[i]?._tag === "giveBack") returned++
+          return { rules, list, expected: decided.reply }
+        })
+        const expected = [now, 0, ...work.flatMap((one) => one.expected)]
+        for (const { expected: reply } of work) {
+          if (reply[1] === 1) refused++
+          if (reply[1] === 0 && (reply[2] ?? 0) > 0) waited++
+        }
+        log.push({ now, work, expected })
+        const at = log.length
+        calls.push(
+          run(
+            used.map(({ key }) => key),
+            { now },
+            ...work.map(({ rules, list }) => [rules, list] as const)
+          ).then((actual) => {
+            assert.deepStrictEqual(
+              actual,
+              expected,
+              `seed ${seed}: ${JSON.stringify(log.slice(Math.max(0, at - 5), at))}`
+            )
+          })
+        )
+      }
+      await Promise.all(calls)
+      await redis.del(...buckets.map(({ key }) => key))
+    }
+    console.log(JSON.stringify({ operations, refused, waited, returned }))
+    assert.isAbove(refused, operations / 100)
+    assert.isAbove(waited, operations / 100)
+    assert.isAbove(returned, operations / 100)
+  })
+
+  const rules: Bucket.Rules = {
+    capacity: 5 * million,
+    amount: million,
+    interval: million,
+    origin: -1,
+    initial: 5 * million,
+    expiry: 60 * million
+  }
+  const one: Operation = { _tag: "reserve", amount: million, maxWait: Bucket.maxSpan }
+
+  it("answers a repeated call as before, less the time that has passed, and decides nothing", async () => {
+    const key = `${freshKeyPrefix()}{repeat}`
+    const now = await far()
+    const seven = Array.from({ length: 7 }, () => one)
+    const first = await run([key], { now, client: "a", call: 1 }, [rules, seven])
+    assert.deepStrictEqual(first.slice(-10, -8), [0, million])
+    const again = await run([key], { now: now + 400_000, client: "a", call: 1 }, [rules, seven])
+    assert.deepStrictEqual(again.slice(-10, -8), [0, 600_000])
+    const looked = await run([key], { now: now + 400_000 }, [rules, [{ _tag: "look", amount: million }]])
+    assert.deepStrictEqual(looked.slice(3), [0, 2_600_000])
+  })
+
+  it("remembers the last call of each client, in the first bucket that it changed", async () => {
+    const prefix = freshKeyPrefix()
+    const keys = [`${prefix}{x}1`, `${prefix}{x}2`]
+    const now = await far()
+    const look: Operation = { _tag: "look", amount: million }
+    const call = (client: string, call: number) => run(keys, { now, client, call }, [rules, [look]], [rules, [one]])
+    const first = await call("a", 1)
+    const other = await call("b", 1)
+    assert.deepStrictEqual(await call("a", 1), first)
+    assert.deepStrictEqual(await call("b", 1), other)
+    assert.deepStrictEqual(await redis.hkeys(String(keys[0])), [])
+    assert.sameMembers(await redis.hkeys(String(keys[1])), ["s", "ca", "cb"])
+  })
+
+  it("forgets clients that went away a minute ago once there are many", async () => {
+    const key = `${freshKeyPrefix()}{many}`
+    const now = await far()
+    for (let n = 0; n < 40; n++) await run([key], { now, client: `old${n}`, call: 1 }, [rules, [one]])
+    await run([key], { now: now + 61 * million, client: "new", call: 1 }, [rules, [one]])
+    assert.sameMembers(await redis.hkeys(key), ["s", "cnew"])
+  })
+
+  it("decides nothing when nobody waits for the answer any more", async () => {
+    const key = `${freshKeyPrefix()}{late}`
+    const now = await far()
+    assert.deepStrictEqual(await run([key], { now, notAfter: now - 1 }, [rules, [one]]), [now, 1])
+    assert.strictEqual(await redis.exists(key), 0)
+  })
+
+  it("tells which bucket's key holds something else, and serves the others", async () => {
+    const prefix = freshKeyPrefix()
+    const keys = [`${prefix}{x}1`, `${prefix}{x}2`]
+    await redis.set(String(keys[0]), "something else")
+    const [, , error, , , , , , disagreed, code] = await run(keys, { client: "a" }, [rules, [one]], [rules, [one]])
+    assert.match(String(error), /^WRONGTYPE/)
+    assert.deepStrictEqual([disagreed, code], [0, 0])
+    assert.strictEqual(await redis.get(String(keys[0])), "something else")
+  })
+
+  it("writes nothing for a refusal", async () => {
+    const key = `${freshKeyPrefix()}{refused}`
+    const empty = { ...rules, initial: 0 }
+    await run([key], {}, [empty, [{ ...one, maxWait: 0 }]])
+    assert.strictEqual(await redis.exists(key), 0)
+  })
+
+  it("lets a bucket expire once it is full and idle, and a client's answers not before a minute", async () => {
+    const key = `${freshKeyPrefix()}{expiry}`
+    await run([key], {}, [{ ...rules, expiry: 90 * million }, [{ ...one, amount: 5 * million }]])
+    assert.approximately(await redis.pttl(key), 95_000, 500)
+    await run([key], { client: "a", call: 1 }, [{ ...rules, expiry: million }, [one]])
+    assert.approximately(await redis.pttl(key), 60_000, 500)
+  })
+})

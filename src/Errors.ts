@@ -105,9 +105,10 @@ export class PermitLost extends Schema.TaggedError<PermitLost>("steindamm/Permit
  *
  * `Unreachable`: no connection, or it dropped · `TimedOut`: connected, but no reply in time · `ReadOnly`: a replica
  * answered · `Loading`: the server is still reading its data · `ClusterDown`, `TryAgain`: the cluster can't serve the
- * slot now · `Busy`: another script blocks the server · `Misconfigured`: the server refuses writes (`MISCONF`,
- * `NOREPLICAS`) · `OutOfMemory`: `maxmemory` is reached · `WrongType`: something else lives under our key ·
- * `Unauthorized`: credentials or ACL · `Script`: the script itself failed · `Closed`: the layer or limiter is closed.
+ * slot now · `WrongNode`: another node serves the slot · `Busy`: another script blocks the server · `Misconfigured`:
+ * the server refuses writes (`MISCONF`, `NOREPLICAS`) · `OutOfMemory`: `maxmemory` is reached · `WrongType`: something
+ * else lives under our key · `Unauthorized`: credentials or ACL · `Script`: the script itself failed · `Closed`: the
+ * layer or limiter is closed.
  */
 export type BackendErrorReason = typeof BackendErrorReason.Type
 
@@ -118,6 +119,7 @@ const BackendErrorReason = Schema.Literals([
   "Loading",
   "ClusterDown",
   "TryAgain",
+  "WrongNode",
   "Busy",
   "Misconfigured",
   "OutOfMemory",
@@ -135,6 +137,7 @@ const advice: Record<BackendErrorReason, string> = {
   Loading: "is loading its data: try again in a moment",
   ClusterDown: "reports that its cluster is down: check that every slot has a primary",
   TryAgain: "is moving the slot of this limiter: try again in a moment",
+  WrongNode: "does not serve this limiter's slot: connect to it as a cluster, by its nodes",
   Busy: "is blocked by a long script: find and kill it",
   Misconfigured: "refuses writes: check its persistence and replication",
   OutOfMemory: "has reached maxmemory: raise it, or evict what is not needed",

@@ -1,0 +1,375 @@
+/**
+ * Calls to Redis over an ioredis client of our own, standalone, Sentinel or Cluster.
+ *
+ * ioredis repeats calls by itself when a connection drops, queues them without bound while there is none, and waits for
+ * replies for ever. All of that is switched off: here a call either runs once or not at all, and the caller learns
+ * which, or that nobody can know.
+ */
+import type * as Clock from "effect/Clock"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import type * as Random from "effect/Random"
+import type { Cluster, Redis } from "ioredis"
+import { Command } from "ioredis"
+import type { RedisScript } from "../RedisScript.ts"
+import { Deadlines, type Waiting } from "./deadlines.ts"
+import type { Node } from "./linkedList.ts"
+import { Failure, failedReply, isNoScript, isReply, meaningOf } from "./redisFailure.ts"
+import { monotonicMicros } from "./time.ts"
+
+export interface ConnectionSettings {
+  readonly clock: Clock.Clock
+  readonly random: Random.Random
+  /** Milliseconds after which a connection that owes a reply and sends nothing is given up. */
+  readonly replyTimeout: number
+  /** Told of the first error after all was well. */
+  readonly onTrouble: (error: Error) => void
+  /** Told that all is well again. */
+  readonly onRecovery: () => void
+}
+
+export const isCluster = (client: Redis | Cluster): client is Cluster => client.isCluster
+
+/** Milliseconds; grows with the number of failures in a row, and differs between processes. */
+const backoff = (failures: number, random: Random.Random): number =>
+  Math.min(10 * 2 ** failures, 250) * (0.5 + random.nextDoubleUnsafe())
+
+/**
+ * Options under which a single ioredis connection does nothing on its own: what was in flight when it dropped fails,
+ * what comes while it is away fails, and it comes back by itself.
+ */
+export const plainOptions = (settings: ConnectionSettings) => ({
+  lazyConnect: true,
+  enableOfflineQueue: false,
+  autoResendUnfulfilledCommands: false,
+  autoResubscribe: false,
+  maxRetriesPerRequest: 0,
+  retryStrategy: (times: number) => backoff(times, settings.random),
+  reconnectOnError: null,
+  disconnectTimeout: 100,
+  replyMapping: "legacy" as const,
+  stringNumbers: false,
+  keyPrefix: ""
+})
+
+/** A client like `client`, with its own connections and on the terms of this module. */
+const ownClient = (client: Redis | Cluster, settings: ConnectionSettings): Redis | Cluster => {
+  const options = plainOptions(settings)
+  if (isCluster(client)) {
+    const { retryStrategy, enableOfflineQueue, lazyConnect, ...nodeOptions } = options
+    const own = client.duplicate([], {
+      lazyConnect,
+      enableOfflineQueue,
+      keyPrefix: "",
+      scaleReads: "master",
+      shardedSubscribers: false,
+      clusterRetryStrategy: retryStrategy,
+      retryDelayOnFailover: 0,
+      retryDelayOnClusterDown: 0,
+      retryDelayOnTryAgain: 20,
+      redisOptions: { ...nodeOptions, enableReadyCheck: false }
+    })
+    return own as Cluster
+  }
+  // Sentinel checks the role of the server that it was led to. Otherwise the check would only hide, for a second at
+  // least, that the server is loading its data.
+  const enableReadyCheck = Array.isArray(client.options.sentinels)
+  return client.duplicate({ ...options, enableReadyCheck }) as Redis
+}
+
+interface Cork {
+  readonly writableCorked: number
+  cork(): void
+  uncork(): void
+}
+
+const uncork = (socket: Cork) => socket.uncork()
+
+/** A command that knows whether it has gone out: from then on it may run, whatever the client hears of it. */
+class Call extends Command {
+  written = false
+
+  // Calls that are made in one turn of the event loop go out in one packet.
+  override toWritable(socket: Cork): string | Buffer {
+    this.written = true
+    if (socket.writableCorked === 0) {
+      socket.cork()
+      process.nextTick(uncork, socket)
+    }
+    return super.toWritable(socket)
+  }
+}
+
+const callOptions = { replyEncoding: "utf8" } as const
+
+/** What a caller wants, the same in every attempt. */
+interface Request<A, E> {
+  readonly command: string
+  readonly args: Array<string | number>
+  /** The script that the command names, for a server that doesn't know it. */
+  readonly source?: string
+  /** Monotonic microseconds. No attempt begins after it. */
+  readonly deadline: number
+  readonly retryLost: boolean
+  readonly decode: (reply: unknown) => A
+  readonly onFailure: (failure: Failure) => E
+}
+
+const closed = new Failure("Closed", "hopeless", new Error("The Redis connection is closed"))
+const tooLate = new Failure("TimedOut", "notRun", new Error("The deadline had passed before the call was made"))
+const noAnswer = new Error("Redis did not answer by the deadline")
+
+/** One attempt at a request. It ends once: with a reply, a failure, the deadline, or when the caller has gone. */
+class Attempt<A, E> implements Waiting {
+  readonly request: Request<A, E>
+  /** How many there were before. */
+  readonly previous: number
+  private readonly connection: RedisConnection
+  private readonly resume: (effect: Effect.Effect<A, E>) => void
+  private call: Call | undefined
+  private place: Node<Waiting> | undefined
+  private over = false
+
+  constructor(
+    connection: RedisConnection,
+    request: Request<A, E>,
+    previous: number,
+    resume: (effect: Effect.Effect<A, E>) => void
+  ) {
+    this.connection = connection
+    this.request = request
+    this.previous = previous
+    this.resume = resume
+  }
+
+  get deadline(): number {
+    return this.request.deadline
+  }
+
+  start(): void {
+    const { command, args, deadline } = this.request
+    if (deadline !== Number.POSITIVE_INFINITY) this.place = this.connection.deadlines.add(this)
+    this.send(new Call(command, args, callOptions))
+  }
+
+  private send(call: Call): void {
+    this.call = call
+    call.promise.then(this.onReply, this.onError)
+    this.connection.client.sendCommand(call)
+  }
+
+  private readonly onReply = (reply: unknown): void => this.end(reply)
+
+  private readonly onError = (error: Error): void => {
+    const { source, args } = this.request
+    if (source !== undefined && isNoScript(error) && this.call?.name === "evalsha") {
+      if (!this.over) this.send(new Call("eval", args.with(0, source), callOptions))
+    } else {
+      this.end(this.connection.failureOf(error, this.call?.written === true))
+    }
+  }
+
+  onDeadline(): void {
+    this.end(new Failure("TimedOut", this.call?.written ? "lost" : "notRun", noAnswer))
+  }
+
+  private end(outcome: unknown): void {
+    if (this.over) return
+    this.abandon()
+    this.resume(this.connection.conclude(this.request, this.previous, outcome))
+  }
+
+  abandon(): void {
+    this.over = true
+    if (this.place !== undefined) this.connection.deadlines.remove(this.place)
+  }
+}
+
+export class RedisConnection {
+  readonly client: Redis | Cluster
+  readonly settings: ConnectionSettings
+  readonly deadlines = new Deadlines(() => this.now())
+  private trouble: Error | undefined
+  private closed = false
+  private readonly pausing = new Set<() => void>()
+
+  constructor(template: Redis | Cluster, settings: ConnectionSettings) {
+    this.settings = settings
+    this.client = ownClient(template, settings)
+    const onTrouble = (error: Error) => {
+      if (this.trouble === undefined) settings.onTrouble(error)
+      this.trouble = error
+    }
+    const onReady = () => {
+      if (this.trouble !== undefined) settings.onRecovery()
+      this.trouble = undefined
+      this.endPauses()
+    }
+    this.client.on("error", onTrouble).on("node error", onTrouble).on("ready", onReady)
+    if (isCluster(this.client)) {
+      const cluster = this.client
+      cluster.on("-node", () => {
+        if (cluster.status === "ready") cluster.refreshSlotsCache()
+      })
+    }
+  }
+
+  /** Monotonic microseconds. */
+  now(): number {
+    return monotonicMicros(this.settings.clock)
+  }
+
+  /**
+   * Runs a script, and again after a failure that allows for it, until the deadline. A server that doesn't know the
+   * script yet is sent its source.
+   */
+  run<A, E>(
+    script: RedisScript<A>,
+    keys: ReadonlyArray<string>,
+    args: ReadonlyArray<string | number>,
+    options: { readonly deadline: number; readonly retryLost: boolean },
+    onFailure: (failure: Failure) => E
+  ): Effect.Effect<A, E> {
+    return this.attempt(
+      {
+        command: "evalsha",
+        args: [script.sha1, keys.length, ...keys, ...args],
+        source: script.source,
+        deadline: options.deadline,
+        retryLost: options.retryLost,
+        decode: script.decode,
+        onFailure
+      },
+      0
+    )
+  }
+
+  /** Sends any command. Nobody knows what it does, so it is sent again only if it did not run. */
+  command<E>(
+    command: string,
+    args: ReadonlyArray<string>,
+    deadline: number,
+    onFailure: (failure: Failure) => E
+  ): Effect.Effect<unknown, E> {
+    return this.attempt(
+      { command, args: [...args], deadline, retryLost: false, decode: (reply) => reply, onFailure },
+      0
+    )
+  }
+
+  private attempt<A, E>(request: Request<A, E>, previous: number): Effect.Effect<A, E> {
+    return Effect.callback<A, E>((resume) => {
+      const impossible = this.closed ? closed : this.isOver(request.deadline) ? tooLate : undefined
+      if (impossible !== undefined) return resume(this.conclude(request, previous, impossible))
+      const attempt = new Attempt(this, request, previous, resume)
+      attempt.start()
+      return Effect.sync(() => attempt.abandon())
+    })
+  }
+
+  private isOver(deadline: number): boolean {
+    return deadline !== Number.POSITIVE_INFINITY && deadline <= this.now()
+  }
+
+  /** What comes of an attempt: an answer, an error, or another attempt. */
+  conclude<A, E>(request: Request<A, E>, previous: number, outcome: unknown): Effect.Effect<A, E> {
+    if (!(outcome instanceof Failure)) {
+      try {
+        return Effect.succeed(request.decode(outcome))
+      } catch (cause) {
+        return Effect.fail(request.onFailure(new Failure("Script", "hopeless", cause)))
+      }
+    }
+    const again = outcome.outcome === "notRun" || (outcome.outcome === "lost" && request.retryLost)
+    if (!again || this.isOver(request.deadline)) return Effect.fail(request.onFailure(outcome))
+    return Effect.flatMap(this.pause(previous, outcome, request.deadline), () =>
+      this.isOver(request.deadline) ? Effect.fail(request.onFailure(outcome)) : this.attempt(request, previous + 1)
+    )
+  }
+
+  /** Waits before the next attempt, but not beyond the deadline. */
+  private pause(failures: number, failure: Failure, deadline: number): Effect.Effect<void> {
+    const { clock, random } = this.settings
+    const left = (deadline - this.now()) / 1000
+    const sleep = clock.sleep(Duration.millis(Math.min(backoff(failures, random), left)))
+    return failure.reason === "Unreachable" ? Effect.raceFirst(sleep, this.connected) : sleep
+  }
+
+  /** The next time that a connection is there. */
+  private readonly connected: Effect.Effect<void> = Effect.callback((resume) => {
+    const wake = () => resume(Effect.void)
+    this.pausing.add(wake)
+    return Effect.sync(() => this.pausing.delete(wake))
+  })
+
+  private endPauses(): void {
+    const waking = [...this.pausing]
+    this.pausing.clear()
+    for (const wake of waking) wake()
+  }
+
+  /** `written`: whether the call had gone out. */
+  failureOf(error: Error, written: boolean): Failure {
+    if (isReply(error)) {
+      const failure = failedReply(error)
+      if (failure.reason === "ReadOnly") this.leaveReplica()
+      return failure.reason === "WrongNode" && !isCluster(this.client)
+        ? new Failure("WrongNode", "hopeless", error)
+        : failure
+    }
+    if (error.message.startsWith("Too many Cluster redirections")) return failedReply(error)
+    if (this.closed) return closed
+    if (written) {
+      const cause = this.trouble ?? new Error("The connection dropped before Redis replied", { cause: error })
+      return new Failure(cause instanceof Silence ? "TimedOut" : "Unreachable", "lost", cause)
+    }
+    // Why there is no connection: the server may have refused the handshake.
+    const cause = this.trouble ?? error
+    const [reason, outcome] = meaningOf(cause) ?? ["Unreachable", "notRun"]
+    return new Failure(reason, outcome, cause)
+  }
+
+  private left: unknown
+
+  /** The primary is elsewhere now: reconnecting asks Sentinel or DNS for it. Once per connection is enough. */
+  private leaveReplica(): void {
+    if (isCluster(this.client) || this.left === this.client.stream) return
+    this.left = this.client.stream
+    this.client.disconnect(true)
+  }
+
+  private get connections(): ReadonlyArray<Redis> {
+    return isCluster(this.client) ? this.client.nodes() : [this.client]
+  }
+
+  /** Gives up connections that owe a reply and have sent nothing for `replyTimeout`. */
+  readonly watchSilence: Effect.Effect<never> = Effect.suspend(() => {
+    const { clock, replyTimeout } = this.settings
+    const heard = new WeakMap<object, { bytes: number; at: number }>()
+    const look = Effect.sync(() => {
+      const now = this.now()
+      for (const { stream, commandQueue } of this.connections) {
+        if (stream === undefined || stream.destroyed) continue
+        const last = heard.get(stream)
+        if (last === undefined || commandQueue.length === 0 || stream.bytesRead !== last.bytes) {
+          heard.set(stream, { bytes: stream.bytesRead, at: now })
+        } else if (now - last.at >= replyTimeout * 1000) {
+          stream.destroy(new Silence(`Redis has sent nothing for ${replyTimeout} ms`))
+        }
+      }
+    })
+    return Effect.forever(Effect.flatMap(clock.sleep(Duration.millis(replyTimeout / 4)), () => look))
+  })
+
+  close(): void {
+    this.closed = true
+    this.deadlines.close()
+    this.endPauses()
+    const { connections } = this
+    this.client.disconnect()
+    for (const { stream } of connections) stream?.destroy()
+  }
+}
+
+/** Why a connection was given up. */
+class Silence extends Error {}

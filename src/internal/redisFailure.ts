@@ -1,0 +1,65 @@
+/**
+ * What a failed call to Redis means: why it failed, and whether it may be made again.
+ */
+import type { BackendErrorReason } from "../Errors.ts"
+
+/**
+ * `notRun`: nothing happened at Redis, so the call may be repeated · `lost`: it may have run, and its reply will never
+ * come · `hopeless`: no repetition would help.
+ */
+export type Outcome = "notRun" | "lost" | "hopeless"
+
+export class Failure {
+  readonly reason: BackendErrorReason
+  readonly outcome: Outcome
+  readonly cause: unknown
+  constructor(reason: BackendErrorReason, outcome: Outcome, cause: unknown) {
+    this.reason = reason
+    this.outcome = outcome
+    this.cause = cause
+  }
+}
+
+// A script checks before its first write, and Redis refuses a script's first write or none: so what is refused with
+// one of these has changed nothing.
+const meanings = new Map<string, readonly [BackendErrorReason, Outcome]>([
+  ["READONLY", ["ReadOnly", "notRun"]],
+  ["MASTERDOWN", ["ReadOnly", "notRun"]],
+  ["LOADING", ["Loading", "notRun"]],
+  ["CLUSTERDOWN", ["ClusterDown", "notRun"]],
+  ["TRYAGAIN", ["TryAgain", "notRun"]],
+  ["MOVED", ["WrongNode", "notRun"]],
+  ["ASK", ["WrongNode", "notRun"]],
+  ["BUSY", ["Busy", "notRun"]],
+  ["MISCONF", ["Misconfigured", "notRun"]],
+  ["NOREPLICAS", ["Misconfigured", "notRun"]],
+  ["OOM", ["OutOfMemory", "notRun"]],
+  ["WRONGTYPE", ["WrongType", "hopeless"]],
+  ["NOAUTH", ["Unauthorized", "hopeless"]],
+  ["WRONGPASS", ["Unauthorized", "hopeless"]],
+  ["NOPERM", ["Unauthorized", "hopeless"]],
+  ["CROSSSLOT", ["Script", "hopeless"]]
+])
+
+/**
+ * The code is the first word, except where Redis 6 or ioredis quote an error: "ERR Error running script … -OOM …",
+ * "Too many Cluster redirections. Last error: ReplyError: TRYAGAIN …".
+ */
+const codePattern = new RegExp(
+  `^(?:(?:ERR Error running script|Too many Cluster redirections)[^]*?\\b)?(${[...meanings.keys()].join("|")})\\b`
+)
+
+/** What an error that Redis itself gave means, if it is one that tells anything. */
+export const meaningOf = (error: Error): readonly [BackendErrorReason, Outcome] | undefined =>
+  meanings.get(codePattern.exec(error.message)?.[1] ?? "")
+
+/** Whether Redis answered with the error; otherwise it comes from ioredis. */
+export const isReply = (error: Error): boolean => error.name === "ReplyError"
+
+export const isNoScript = (error: Error): boolean => isReply(error) && error.message.startsWith("NOSCRIPT")
+
+/** The meaning of an error reply to a script. */
+export const failedReply = (error: Error): Failure => {
+  const [reason, outcome] = meaningOf(error) ?? [/script/i.test(error.message) ? "Script" : "Unknown", "hopeless"]
+  return new Failure(reason, outcome, error)
+}

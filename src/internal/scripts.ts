@@ -1,0 +1,335 @@
+// Generated from lua/ by `npm run generate`.
+
+export const tokenBucketScript: string = `-- Token buckets: decide about requests for tokens, in order, each at once and for good.
+--
+-- Guarantees
+--   In any window of time a bucket admits no more than its capacity and what refilled in that window, whatever is
+--   cancelled or settled meanwhile. Whoever has to wait is told how long, in order of arrival, and never later again.
+--   A refusal consumes nothing. Time is the server's. A call that is repeated because its reply was lost is not
+--   decided again: the answers are remembered, under the client's name, in the first bucket that the call changed.
+--
+-- How a bucket decides is told in src/internal/bucket.ts, line by line the same: units are millionths of a token, times
+-- are microseconds, all are integers below 2^53.
+--
+-- KEYS  one per bucket: a hash of
+--         s            the state, as packed below
+--         c<client>    what the client was last told: call, time, and the reply
+-- ARGV  1 now          microseconds since 1970; 0: ask the server's clock
+--       2 client       '' if nothing needs to be remembered
+--       3 call         the client's number for this call; a repeated call has the same
+--       4 notAfter     decide nothing after this time, for nobody waits for the answer any more; 0: no limit
+--       then for each bucket
+--         capacity amount interval origin initial expiry          the caller's rules
+--         the number of operations, and each of them:
+--           reserve amount maxWait
+--           giveBack amount | reserved serial beforeSerial beforeGap    (a reservation as the reply gave it)
+--           charge amount
+--           look amount
+--           reset
+-- Reply 1 now
+--       2 0, or 1 if it was too late and nothing was decided
+--       then for each bucket
+--         0, 1 if it was remembered with other rules than the caller's, or the error that its key answered with
+--         and for each operation
+--           reserve   0 wait serial beforeSerial beforeGap | 1 wait 0 0 0 (too long) | 2 available 0 0 0 (empty)
+--           giveBack  what was returned
+--           charge    0
+--           look      available wait (-1: no wait would help)
+--           reset     0
+
+local tonumber, fmod, floor, max, min = tonumber, math.fmod, math.floor, math.max, math.min
+
+local maxSpan = 40 * 365 * 86400000000
+local maxAmount = 4000000000 * 1000000
+-- For how long a client is remembered, and from how many on the forgotten ones are looked for.
+local clientSpan, manyClients = 60000000, 32
+local layout = '<ddddddddddddd'
+
+local now = tonumber(ARGV[1])
+if now == 0 then
+  local time = redis.call('TIME')
+  now = tonumber(time[1]) * 1000000 + tonumber(time[2])
+end
+local client, call, notAfter = ARGV[2], ARGV[3], tonumber(ARGV[4])
+
+-- The decision ---------------------------------------------------------------------------------------------------
+
+local function floorDivide(a, b) return (a - fmod(a, b)) / b end
+
+local function ceilDivide(a, b)
+  if fmod(a, b) == 0 then return a / b end
+  return floorDivide(a, b) + 1
+end
+
+local function gridFloor(time, origin, interval)
+  local past = fmod(time - origin, interval)
+  if past < 0 then return time - past - interval end
+  return time - past
+end
+
+local function firstSlot(rules)
+  if rules.amount > 0 and rules.origin >= 0 then return gridFloor(now, rules.origin, rules.interval) end
+  return now
+end
+
+local function fresh(rules)
+  return {
+    level = rules.initial, slot = firstSlot(rules), at = now, tail = now, tailSerial = 0, serial = now, born = now,
+    surplus = 0, largest = 0,
+    capacity = rules.capacity, amount = rules.amount, interval = rules.interval, origin = rules.origin
+  }
+end
+
+local function fullAt(state)
+  if state.level >= state.capacity then return state.at end
+  return state.slot + ceilDivide(state.capacity - state.level, state.amount) * state.interval
+end
+
+local function forgottenAt(state, rules)
+  if state.amount > 0 then return max(state.at, state.tail, fullAt(state)) + rules.expiry end
+  return state.at + rules.expiry
+end
+
+local function setBack(state)
+  local by = state.at - now
+  local shifted = state.slot - by
+  local lower = shifted
+  if state.origin >= 0 and state.amount > 0 then lower = gridFloor(shifted, state.origin, state.interval) end
+  if lower < shifted then state.slot = lower + state.interval else state.slot = lower end
+  state.tail = state.tail - by
+  state.at = now
+end
+
+local function advance(state)
+  state.at = now
+  if state.amount == 0 or now < state.slot + state.interval then return end
+  local refills = floorDivide(now - state.slot, state.interval)
+  local missing = state.capacity - state.level
+  if refills >= ceilDivide(missing, state.amount) then state.level = state.capacity
+  else state.level = state.level + refills * state.amount end
+  state.slot = state.slot + refills * state.interval
+end
+
+local function agrees(state, rules)
+  return state.capacity == rules.capacity and state.amount == rules.amount
+    and state.interval == rules.interval and state.origin == rules.origin
+end
+
+local function adopt(state, rules)
+  local elapsed = 0
+  if state.amount > 0 and rules.amount > 0 then
+    local brought = ((now - state.slot) / state.interval) * state.amount
+    elapsed = max(0, min(rules.interval - 1, floor((brought / rules.amount) * rules.interval)))
+  end
+  state.level = min(state.level, rules.capacity)
+  if rules.amount > 0 and rules.origin >= 0 then state.slot = firstSlot(rules) else state.slot = now - elapsed end
+  state.capacity, state.amount, state.interval, state.origin = rules.capacity, rules.amount, rules.interval, rules.origin
+end
+
+-- Gives the state, and whether it was remembered with other rules.
+local function load(remembered, rules)
+  if not remembered or now >= forgottenAt(remembered, rules) then return fresh(rules), 0 end
+  local state = remembered
+  if now < state.at then setBack(state) end
+  advance(state)
+  if agrees(state, rules) then return state, 0 end
+  adopt(state, rules)
+  return state, 1
+end
+
+local function affordableAt(state, amount)
+  local missing = amount - state.level
+  if missing <= 0 then return now end
+  if state.amount == 0 or missing > maxAmount then return nil end
+  local refills = ceilDivide(missing, state.amount)
+  if refills > floorDivide(maxSpan, state.interval) then return nil end
+  return state.slot + refills * state.interval
+end
+
+-- Gives 0 wait, 1 wait (too long) or 2 available (empty); changes the state only in the first case.
+local function reserve(state, amount, maxWait)
+  local affordable = affordableAt(state, amount)
+  if not affordable then
+    if state.amount == 0 then return 2, max(0, state.level), 0, 0, 0 end
+    return 1, maxSpan, 0, 0, 0
+  end
+  local busy = state.tail > now
+  local runs = affordable
+  if busy then runs = max(state.tail, affordable) end
+  local wait = runs - now
+  if wait > maxWait then return 1, wait, 0, 0, 0 end
+  local serial = max(state.serial + 1, now)
+  local beforeSerial, beforeGap = state.tailSerial, runs - state.tail
+  if not busy then state.surplus, state.largest = 0, 0 end
+  state.level = state.level - amount
+  state.serial = serial
+  if wait > 0 then
+    state.tail, state.tailSerial = runs, serial
+    state.largest = max(state.largest, amount)
+  end
+  return 0, wait, serial, beforeSerial, beforeGap
+end
+
+local function giveBack(state, amount, reserved, serial, beforeSerial, beforeGap)
+  if serial < state.born then return 0 end
+  local busy = state.tail > now
+  if busy and serial == state.tailSerial and amount == reserved then
+    state.level = min(state.capacity, state.level + amount)
+    state.tail = state.tail - beforeGap
+    state.tailSerial = beforeSerial
+    return amount
+  end
+  local room = state.capacity - state.level
+  if busy then room = state.capacity - state.largest - state.surplus end
+  local returned = max(0, min(amount, room))
+  state.level = state.level + returned
+  if busy then state.surplus = state.surplus + returned end
+  return returned
+end
+
+local function charge(state, amount) state.level = max(-maxAmount, state.level - amount) end
+
+local function reset(state, rules)
+  local serial = max(state.serial, now)
+  local new = fresh(rules)
+  new.serial, new.born = serial, serial + 1
+  return new
+end
+
+local function look(state, amount)
+  local available = 0
+  if state.tail <= now then available = max(0, state.level) end
+  if amount == 0 then return available, 0 end
+  local affordable = affordableAt(state, amount)
+  if not affordable then return available, -1 end
+  if state.tail > now then affordable = max(state.tail, affordable) end
+  if affordable - now > maxSpan then return available, -1 end
+  return available, affordable - now
+end
+
+-- What is remembered ---------------------------------------------------------------------------------------------
+
+local function unpackState(packed)
+  if not packed then return nil end
+  local state = {}
+  state.level, state.slot, state.at, state.tail, state.tailSerial, state.serial, state.born, state.surplus,
+    state.largest, state.capacity, state.amount, state.interval, state.origin = struct.unpack(layout, packed)
+  return state
+end
+
+local function packState(state)
+  return struct.pack(layout, state.level, state.slot, state.at, state.tail, state.tailSerial, state.serial, state.born,
+    state.surplus, state.largest, state.capacity, state.amount, state.interval, state.origin)
+end
+
+-- What a client was told: its call's number, the time, and the packed reply.
+local function remember(reply) return call .. ' ' .. string.format('%.0f', now) .. ' ' .. cmsgpack.pack(reply) end
+
+local function recall(told)
+  local earlier, at, packed = string.match(told, '^(%S+) (%S+) (.*)$')
+  if earlier == call then return cmsgpack.unpack(packed), max(0, now - tonumber(at)) end
+end
+
+local function forgetOldClients(key)
+  if redis.call('HLEN', key) < manyClients then return end
+  local fields = redis.call('HGETALL', key)
+  for i = 1, #fields, 2 do
+    local at = string.match(fields[i + 1], '^%S+ (%S+) ')
+    if fields[i] ~= 's' and tonumber(at) < now - clientSpan then redis.call('HDEL', key, fields[i]) end
+  end
+end
+
+-- Operations and their arguments, to find one's way through ARGV: how many there are, and how many numbers each answers.
+local arguments = { reserve = 2, giveBack = 5, charge = 1, look = 1, reset = 0 }
+local answers = { reserve = 5, giveBack = 1, charge = 1, look = 2, reset = 1 }
+
+-- The answers given \`elapsed\` ago: whoever was told to wait has that much less to wait.
+local function repeated(reply, elapsed)
+  reply[1] = now
+  local argument, answer = 5, 3
+  for _ = 1, #KEYS do
+    argument, answer = argument + 6, answer + 1
+    local operations = tonumber(ARGV[argument])
+    argument = argument + 1
+    for _ = 1, operations do
+      local operation = ARGV[argument]
+      if operation == 'reserve' and reply[answer] == 0 then reply[answer + 1] = max(0, reply[answer + 1] - elapsed) end
+      argument, answer = argument + 1 + arguments[operation], answer + answers[operation]
+    end
+  end
+  return reply
+end
+
+-- The call -------------------------------------------------------------------------------------------------------
+
+local remembered = {}
+for i = 1, #KEYS do
+  remembered[i] = redis.pcall('HMGET', KEYS[i], 's', 'c' .. client)
+  local told = remembered[i][2]
+  if told then
+    local reply, elapsed = recall(told)
+    if reply then return repeated(reply, elapsed) end
+  end
+end
+if notAfter > 0 and now > notAfter then return { now, 1 } end
+
+local reply = { now, 0 }
+local saves = {}
+local argument = 5
+for i = 1, #KEYS do
+  local rules = {
+    capacity = tonumber(ARGV[argument]), amount = tonumber(ARGV[argument + 1]), interval = tonumber(ARGV[argument + 2]),
+    origin = tonumber(ARGV[argument + 3]), initial = tonumber(ARGV[argument + 4]), expiry = tonumber(ARGV[argument + 5])
+  }
+  local operations = tonumber(ARGV[argument + 6])
+  argument = argument + 7
+  local failed = remembered[i].err
+  local state, disagreed = load(unpackState(remembered[i][1]), rules)
+  if failed then disagreed = failed end
+  reply[#reply + 1] = disagreed
+  local changed = false
+  for _ = 1, operations do
+    local operation = ARGV[argument]
+    local a = tonumber(ARGV[argument + 1])
+    local n = #reply
+    if operation == 'reserve' then
+      local code, value, serial, beforeSerial, beforeGap = reserve(state, a, tonumber(ARGV[argument + 2]))
+      reply[n + 1], reply[n + 2], reply[n + 3], reply[n + 4], reply[n + 5] = code, value, serial, beforeSerial, beforeGap
+      -- A refusal changes nothing, except that a quota lives on while anyone asks for it.
+      if code ~= 1 then changed = true end
+    elseif operation == 'giveBack' then
+      local returned = giveBack(state, a, tonumber(ARGV[argument + 2]), tonumber(ARGV[argument + 3]),
+        tonumber(ARGV[argument + 4]), tonumber(ARGV[argument + 5]))
+      reply[n + 1] = returned
+      if returned > 0 then changed = true end
+    elseif operation == 'charge' then
+      charge(state, a)
+      reply[n + 1] = 0
+      changed = true
+    elseif operation == 'look' then
+      reply[n + 1], reply[n + 2] = look(state, a)
+    else
+      state = reset(state, rules)
+      reply[n + 1] = 0
+      changed = true
+    end
+    argument = argument + 1 + arguments[operation]
+  end
+  if changed and not failed then saves[#saves + 1] = { i, state, forgottenAt(state, rules) } end
+end
+
+-- Nothing is written before everything is decided.
+for i = 1, #saves do
+  local index, state, forgotten = saves[i][1], saves[i][2], saves[i][3]
+  local key = KEYS[index]
+  if i == 1 and client ~= '' then
+    if not remembered[index][2] then forgetOldClients(key) end
+    redis.call('HSET', key, 's', packState(state), 'c' .. client, remember(reply))
+    forgotten = max(forgotten, now + clientSpan)
+  else
+    redis.call('HSET', key, 's', packState(state))
+  end
+  redis.call('PEXPIREAT', key, string.format('%.0f', ceilDivide(forgotten, 1000)))
+end
+return reply
+`

@@ -10,14 +10,14 @@
 -- are microseconds, all are integers below 2^53.
 --
 -- KEYS  one per bucket: a hash of
---         s            the state, as packed below
---         c<client>    what the client was last told: call, time, and the reply
+--         s            the state, as packed below, and behind it the rules as text
+--         c<client>    what the client was last told: the call's number and its reply
 -- ARGV  1 now          microseconds since 1970; 0: ask the server's clock
 --       2 client       '' if nothing needs to be remembered
 --       3 call         the client's number for this call; a repeated call has the same
 --       4 notAfter     decide nothing after this time, for nobody waits for the answer any more; 0: no limit
 --       then for each bucket
---         capacity amount interval origin initial expiry          the caller's rules
+--         the caller's rules: 'capacity amount interval origin initial expiry'
 --         the number of operations, and each of them:
 --           reserve amount maxWait
 --           giveBack amount | reserved serial beforeSerial beforeGap    (a reservation as the reply gave it)
@@ -39,9 +39,10 @@ local tonumber, fmod, floor, max, min = tonumber, math.fmod, math.floor, math.ma
 
 local maxSpan = 40 * 365 * 86400000000
 local maxAmount = 4000000000 * 1000000
--- For how long a client is remembered, and from how many on the forgotten ones are looked for.
+-- For how long a client is remembered, and from how many on the forgotten ones are looked for. A bucket lives so much
+-- longer than needed, lest every call would have to set its lifetime.
 local clientSpan, manyClients = 60000000, 32
-local layout = '<ddddddddddddd'
+local layout, packedLength = '<dddddddddddddddd', 128
 
 local now = tonumber(ARGV[1])
 if now == 0 then
@@ -207,33 +208,46 @@ end
 
 -- What is remembered ---------------------------------------------------------------------------------------------
 
+local function parseRules(text)
+  local rules = {}
+  rules.capacity, rules.amount, rules.interval, rules.origin, rules.initial, rules.expiry =
+    string.match(text, '^(%S+) (%S+) (%S+) (%S+) (%S+) (%S+)$')
+  for name, value in pairs(rules) do rules[name] = tonumber(value) end
+  return rules
+end
+
+-- The state, the rules that it was remembered with, and when its key expires.
 local function unpackState(packed)
   if not packed then return nil end
-  local state = {}
+  local state = { text = string.sub(packed, packedLength + 1) }
   state.level, state.slot, state.at, state.tail, state.tailSerial, state.serial, state.born, state.surplus,
-    state.largest, state.capacity, state.amount, state.interval, state.origin = struct.unpack(layout, packed)
+    state.largest, state.capacity, state.amount, state.interval, state.origin, state.initial, state.expiry,
+    state.expires = struct.unpack(layout, packed)
   return state
 end
 
-local function packState(state)
+local function packState(state, rules, text, expires)
   return struct.pack(layout, state.level, state.slot, state.at, state.tail, state.tailSerial, state.serial, state.born,
-    state.surplus, state.largest, state.capacity, state.amount, state.interval, state.origin)
+    state.surplus, state.largest, state.capacity, state.amount, state.interval, state.origin, rules.initial,
+    rules.expiry, expires) .. text
 end
 
--- What a client was told: its call's number, the time, and the packed reply.
-local function remember(reply) return call .. ' ' .. string.format('%.0f', now) .. ' ' .. cmsgpack.pack(reply) end
+-- What a client was told: the number of its call, and the packed reply, which begins with the time.
+local function remember(reply) return call .. ' ' .. cmsgpack.pack(reply) end
 
 local function recall(told)
-  local earlier, at, packed = string.match(told, '^(%S+) (%S+) (.*)$')
-  if earlier == call then return cmsgpack.unpack(packed), max(0, now - tonumber(at)) end
+  local from = #call + 1
+  if string.sub(told, 1, from) == call .. ' ' then return cmsgpack.unpack(string.sub(told, from + 1)) end
 end
 
 local function forgetOldClients(key)
   if redis.call('HLEN', key) < manyClients then return end
   local fields = redis.call('HGETALL', key)
   for i = 1, #fields, 2 do
-    local at = string.match(fields[i + 1], '^%S+ (%S+) ')
-    if fields[i] ~= 's' and tonumber(at) < now - clientSpan then redis.call('HDEL', key, fields[i]) end
+    if fields[i] ~= 's' then
+      local reply = cmsgpack.unpack(string.match(fields[i + 1], '^%S+ (.*)$'))
+      if reply[1] < now - clientSpan then redis.call('HDEL', key, fields[i]) end
+    end
   end
 end
 
@@ -241,14 +255,15 @@ end
 local arguments = { reserve = 2, giveBack = 5, charge = 1, look = 1, reset = 0 }
 local answers = { reserve = 5, giveBack = 1, charge = 1, look = 2, reset = 1 }
 
--- The answers given `elapsed` ago: whoever was told to wait has that much less to wait.
-local function repeated(reply, elapsed)
+-- The answers given before: whoever was told to wait has waited some of it.
+local function repeated(reply)
+  local elapsed = max(0, now - reply[1])
   reply[1] = now
   local argument, answer = 5, 3
   for _ = 1, #KEYS do
-    argument, answer = argument + 6, answer + 1
-    local operations = tonumber(ARGV[argument])
-    argument = argument + 1
+    answer = answer + 1
+    local operations = tonumber(ARGV[argument + 1])
+    argument = argument + 2
     for _ = 1, operations do
       local operation = ARGV[argument]
       if operation == 'reserve' and reply[answer] == 0 then reply[answer + 1] = max(0, reply[answer + 1] - elapsed) end
@@ -260,14 +275,11 @@ end
 
 -- The call -------------------------------------------------------------------------------------------------------
 
-local remembered = {}
+local found = {}
 for i = 1, #KEYS do
-  remembered[i] = redis.pcall('HMGET', KEYS[i], 's', 'c' .. client)
-  local told = remembered[i][2]
-  if told then
-    local reply, elapsed = recall(told)
-    if reply then return repeated(reply, elapsed) end
-  end
+  found[i] = redis.pcall('HMGET', KEYS[i], 's', 'c' .. client)
+  local reply = found[i][2] and recall(found[i][2])
+  if reply then return repeated(reply) end
 end
 if notAfter > 0 and now > notAfter then return { now, 1 } end
 
@@ -275,16 +287,15 @@ local reply = { now, 0 }
 local saves = {}
 local argument = 5
 for i = 1, #KEYS do
-  local rules = {
-    capacity = tonumber(ARGV[argument]), amount = tonumber(ARGV[argument + 1]), interval = tonumber(ARGV[argument + 2]),
-    origin = tonumber(ARGV[argument + 3]), initial = tonumber(ARGV[argument + 4]), expiry = tonumber(ARGV[argument + 5])
-  }
-  local operations = tonumber(ARGV[argument + 6])
-  argument = argument + 7
-  local failed = remembered[i].err
-  local state, disagreed = load(unpackState(remembered[i][1]), rules)
-  if failed then disagreed = failed end
-  reply[#reply + 1] = disagreed
+  local text, operations = ARGV[argument], tonumber(ARGV[argument + 1])
+  argument = argument + 2
+  local failed = found[i].err
+  local remembered = unpackState(found[i][1])
+  local expires = remembered and remembered.expires or 0
+  local rules = remembered
+  if not remembered or remembered.text ~= text then rules = parseRules(text) end
+  local state, disagreed = load(remembered, rules)
+  reply[#reply + 1] = failed or disagreed
   local changed = false
   for _ = 1, operations do
     local operation = ARGV[argument]
@@ -313,20 +324,25 @@ for i = 1, #KEYS do
     end
     argument = argument + 1 + arguments[operation]
   end
-  if changed and not failed then saves[#saves + 1] = { i, state, forgottenAt(state, rules) } end
+  if changed and not failed then
+    local told = client ~= '' and #saves == 0
+    local needed = forgottenAt(state, rules)
+    if told then needed = max(needed, now + clientSpan) end
+    local lives = needed > expires and needed + clientSpan
+    saves[#saves + 1] = { i, packState(state, rules, text, lives or expires), told, lives }
+  end
 end
 
 -- Nothing is written before everything is decided.
 for i = 1, #saves do
-  local index, state, forgotten = saves[i][1], saves[i][2], saves[i][3]
+  local index, packed, told, lives = unpack(saves[i])
   local key = KEYS[index]
-  if i == 1 and client ~= '' then
-    if not remembered[index][2] then forgetOldClients(key) end
-    redis.call('HSET', key, 's', packState(state), 'c' .. client, remember(reply))
-    forgotten = max(forgotten, now + clientSpan)
+  if told then
+    if not found[index][2] then forgetOldClients(key) end
+    redis.call('HSET', key, 's', packed, 'c' .. client, remember(reply))
   else
-    redis.call('HSET', key, 's', packState(state))
+    redis.call('HSET', key, 's', packed)
   end
-  redis.call('PEXPIREAT', key, string.format('%.0f', ceilDivide(forgotten, 1000)))
+  if lives then redis.call('PEXPIREAT', key, ceilDivide(lives, 1000)) end
 end
 return reply

@@ -126,6 +126,8 @@ export class RedisClient extends Context.Service<
         readonly deadline: number
         /** Whether the script may run again when it may have run already and the reply was lost. */
         readonly retryLost: boolean
+        /** Told why, each time that the script is going to be tried again. */
+        readonly onRetry?: ((failure: Pick<BackendError, "reason" | "cause">) => void) | undefined
       }
     ) => Effect.Effect<A, BackendError>
     /**

@@ -113,6 +113,7 @@ interface Request<A, E> {
   readonly retryLost: boolean
   readonly decode: (reply: unknown) => A
   readonly onFailure: (failure: Failure) => E
+  readonly onRetry?: ((failure: Failure) => void) | undefined
 }
 
 const closed = new Failure("Closed", "hopeless", new Error("The Redis connection is closed"))
@@ -227,7 +228,11 @@ export class RedisConnection {
     script: RedisScript<A>,
     keys: ReadonlyArray<string>,
     args: ReadonlyArray<string | number>,
-    options: { readonly deadline: number; readonly retryLost: boolean },
+    options: {
+      readonly deadline: number
+      readonly retryLost: boolean
+      readonly onRetry?: ((failure: Failure) => void) | undefined
+    },
     onFailure: (failure: Failure) => E
   ): Effect.Effect<A, E> {
     return this.attempt(
@@ -238,7 +243,8 @@ export class RedisConnection {
         deadline: options.deadline,
         retryLost: options.retryLost,
         decode: script.decode,
-        onFailure
+        onFailure,
+        onRetry: options.onRetry
       },
       0
     )
@@ -282,6 +288,7 @@ export class RedisConnection {
     }
     const again = outcome.outcome === "notRun" || (outcome.outcome === "lost" && request.retryLost)
     if (!again || this.isOver(request.deadline)) return Effect.fail(request.onFailure(outcome))
+    request.onRetry?.(outcome)
     return Effect.flatMap(this.pause(previous, outcome, request.deadline), () =>
       this.isOver(request.deadline) ? Effect.fail(request.onFailure(outcome)) : this.attempt(request, previous + 1)
     )

@@ -1,0 +1,412 @@
+-- Semaphores: leases, weights, strict first-come order, fencing tokens.
+--
+-- Guarantees
+--   The weights of the holders never exceed the capacity. A lease ends by the server's clock; the next call, whoever
+--   makes it, drops the holder and gives what it held to the waiters.
+--   First come, first served: the head of the queue waits until its weight fits, and nobody passes it meanwhile.
+--   Everything may be sent again: an id that holds or waits is answered as before, one that does neither is released
+--   without effect.
+--   A fencing token is greater than every fencing token and every ticket before it, and not less than the time.
+--   Renewals and releases go through when the server refuses to use more memory.
+--   Time never runs backwards. When the server's clock is set back, the semaphore adds the difference from then on, so
+--   that no lease is stretched by it.
+--   The work of a call is bounded: it drops at most so many leases and so many overdue waiters, and grants at most as
+--   often, see `batch`. The next call goes on from there. As long as someone overdue may still be counted, nothing is
+--   granted. Only `reset` takes time in proportion to the queue.
+--
+-- KEYS  1  a sorted set, which holds all there is of the semaphore: one key stays usable while its slot moves to
+--          another node. It is forgotten an hour after its last use, or when the last lease ends if that is later.
+--            member      score                       meaning
+--            <counter>   base.counter + value        a counter, see `sem`
+--            Q<id>       base.Q + ticket             waits; the lowest ticket is the head of the queue
+--            H<id>       base.H + fencing token      holds
+--            G<id>       base.G + moment             waits no longer than until then
+--            L<id>       base.L + moment             holds or waits, and is dropped then unless it renews before
+--          The ranges of the five classes don't overlap. Values are integers below 3e15 (microseconds since 1970 get
+--          there in 2065), so that every score is exact in a double.
+--
+-- ARGV  times and durations are microseconds, all integers
+--       1 now          microseconds since 1970; 0: ask the server's clock
+--       2 client       name of the calling process, [A-Za-z0-9_-]+
+--       3 notAfter     change nothing new after this time by the server's clock, for nobody waits for the answer any
+--                      more; 0: no limit
+--       4 publish      PUBLISH or SPUBLISH; '': tell nobody
+--       5 grace        for how long after its start a server without this key grants nothing, so that holders whose
+--                      leases were lost with the data come back: one lease; 0: not at all
+--       then the operations, served in order
+--         acquire id lease giveUp ticket    giveUp: waits for so long; 0: not at all; -1: for ever
+--                                           ticket: its old place in the queue; 0: the end of it
+--         release id                        gives back what it holds, or leaves the queue
+--         keep id lease fence               its lease ends `lease` from now; fence: what it holds by; 0: it waits
+--         resize capacity                   counts for everyone, whatever they think; 0: no longer
+--         reset                             all holders and waiters go, and so does what resize set
+--         look count                        lists the first `count` holders and waiters, at most 1000 of each
+--       An id is weight.capacity.client.serial: how many permits it is about, how many there are as its client sees it,
+--       its client, and [A-Za-z0-9_-]+ that this client uses once.
+--
+-- Reply 1 now, by the server's clock
+--       2 time until a call may find that more can be granted, for then a lease ends; 0: at once, for work was left;
+--         -1: nobody waits
+--       3 the notices for the calling client. They happened later than what the same call answers about the same id
+--       4 for each operation
+--           acquire   held fence | queued ticket since | busy (giveUp was 0) | refused capacity (too large) | late
+--           release   released (it held) | left (it waited) | unknown
+--           keep      held fence | queued ticket since | unknown (it lost, or its place is gone) | late
+--           resize    resized | late
+--           reset     reset fence | late
+--           look      look capacity used waiting holders waiters
+--                       capacity: what resize set, or 0; used: the weight of all holders
+--                       holders: {id, weight, fence, lease left} each, in order of their grants
+--                       waiters: {id, weight, ticket, lease left} each, in order of the queue
+--         `since`: a notice grants this place in the queue only if its fence is greater
+--
+-- Notices go to the channel <key>:<client>, all for one client in one message, separated by commas
+--       grant id fence       it holds
+--       refuse id capacity   it waited, and has become too large
+--       reset * fence        who holds by a lower fence has lost, who waits since a lower token has left the queue
+
+local firstOperation = 6
+local arguments = { acquire = 4, release = 1, keep = 3, resize = 1, reset = 0, look = 1 }
+
+-- All are checked before the first has an effect: an error half-way would leave the counters wrong.
+local mustSucceed = false
+local at = firstOperation
+while at <= #ARGV do
+  local operation = ARGV[at]
+  at = at + 1 + (arguments[operation] or #ARGV)
+  if at > #ARGV + 1 then return redis.error_reply('ERR malformed operation ' .. operation) end
+  mustSucceed = mustSucceed or operation == 'keep' or operation == 'release'
+end
+
+local key, client, call, max, min = KEYS[1], ARGV[2], redis.call, math.max, math.min
+local width = 3e15
+local base = { counter = -3 * width, Q = -2 * width, H = -width, G = 0, L = width }
+-- A millisecond or two.
+local batch = 500
+
+-- A server that is out of memory refuses the first write of a script, unless that one frees some, and none after it.
+if mustSucceed then call('ZREM', key, '') end
+
+-- Time and counters -----------------------------------------------------------------------------------------------
+
+local stored = call('ZMSCORE', key, 'used', 'waiting', 'token', 'clock', 'lag', 'capacity', 'graceEnd')
+local function counter(index) return stored[index] and tonumber(stored[index]) - base.counter or 0 end
+
+local serverTime = tonumber(ARGV[1])
+if serverTime == 0 then
+  local time = call('TIME')
+  serverTime = tonumber(time[1]) * 1e6 + tonumber(time[2])
+end
+local notAfter = tonumber(ARGV[3])
+local late = notAfter > 0 and serverTime > notAfter
+
+local clock = counter(4) -- the time of the last change
+local lag = max(counter(5), clock - serverTime) -- how far the server's clock is behind
+local now = serverTime + lag
+
+local sem = {
+  used = counter(1), -- weight of all holders
+  waiting = counter(2), -- length of the queue
+  token = counter(3), -- the last fencing token or ticket
+  capacity = counter(6), -- as resize set it, or 0
+  graceEnd = counter(7), -- nothing is granted before, or 0
+  changed = false,
+  longestLease = 0, -- of those that this call set
+  workLeft = false, -- for the next call
+  headMayFit = true, -- a grace may have ended since the last call, or that left work
+}
+
+local absent, grace = clock == 0, tonumber(ARGV[5])
+if absent and grace > 0 then
+  -- Where it can't be read, the server counts as old. Whole seconds may be one too many.
+  local info = redis.pcall('INFO', 'server')
+  local uptime = type(info) == 'string' and info:match('uptime_in_seconds:(%d+)')
+  if uptime then sem.graceEnd = now + grace - (tonumber(uptime) - 1) * 1e6 end
+end
+if sem.graceEnd <= now then sem.graceEnd = 0 end
+
+local function nextToken()
+  sem.token = max(sem.token + 1, now)
+  return sem.token
+end
+
+-- Numbers go to Redis as they are: it prints an argument with 17 digits, which keeps them exact. `..` would not.
+local function save()
+  local counters = { base.counter + now, 'clock' }
+  local function put(name, value, index)
+    if value == counter(index) then return end
+    counters[#counters + 1] = base.counter + value
+    counters[#counters + 1] = name
+  end
+  put('used', sem.used, 1)
+  put('waiting', sem.waiting, 2)
+  put('token', sem.token, 3)
+  put('lag', lag, 5)
+  put('capacity', sem.capacity, 6)
+  put('graceEnd', sem.graceEnd, 7)
+  call('ZADD', key, unpack(counters))
+end
+
+-- Once a minute, or when a lease might outlive the key: cheaper than in every call, here and for replicas.
+local function renewLife()
+  local minute, hour = 60e6, 3600e6
+  local sameMinute = math.floor(now / minute) == math.floor(clock / minute)
+  if sameMinute and sem.longestLease < hour / 2 then return end
+  local lastLease = tonumber(call('ZREVRANGE', key, 0, 0, 'WITHSCORES')[2]) - base.L
+  call('PEXPIRE', key, math.ceil(max(hour, lastLease - now) / 1000))
+end
+
+-- Entries ---------------------------------------------------------------------------------------------------------
+
+local function weightOf(id) return tonumber(id:match('^%d+')) end
+
+local function capacityFor(id)
+  if sem.capacity > 0 then return sem.capacity end
+  return tonumber(id:match('^%d+%.(%d+)'))
+end
+
+local function clientOf(id) return id:match('^%d+%.%d+%.([^.]+)') end
+
+local function momentIn(duration) return min(now + duration, width - 1) end
+
+local function put(class, id, value)
+  sem.changed = true
+  call('ZADD', key, base[class] + value, class .. id)
+end
+
+-- The members of a class with the lowest values, up to a value.
+local function lowest(class, upTo, count, ...)
+  return call('ZRANGEBYSCORE', key, base[class], base[class] + upTo, 'LIMIT', 0, count, ...)
+end
+
+local function setLease(id, lease)
+  sem.longestLease = max(sem.longestLease, lease)
+  put('L', id, momentIn(lease))
+end
+
+local function hold(id, weight, fence)
+  sem.used = sem.used + weight
+  put('H', id, fence)
+end
+
+local function dequeue(id)
+  sem.changed = true
+  sem.waiting = sem.waiting - 1
+  call('ZREM', key, 'Q' .. id, 'G' .. id)
+end
+
+-- Every entry has a lease, so that what goes with it tells a holder from a waiter.
+local function remove(id)
+  local removed = call('ZREM', key, 'L' .. id, 'H' .. id)
+  if removed == 0 then return 'unknown' end
+  if removed == 1 then
+    dequeue(id)
+    return 'left'
+  end
+  sem.changed = true
+  sem.used = sem.used - weightOf(id)
+  return 'released'
+end
+
+-- Notices ---------------------------------------------------------------------------------------------------------
+
+local notices = { [client] = {} }
+
+local function notify(receiver, what, id, number)
+  local list = notices[receiver] or {}
+  notices[receiver] = list
+  list[#list + 1] = string.format('%s %s %.0f', what, id, number)
+end
+
+-- A server may forbid to publish; that must not undo what was granted.
+local function tellOthers()
+  local publish = ARGV[4]
+  if publish == '' then return end
+  for receiver, list in pairs(notices) do
+    if receiver ~= client then redis.pcall(publish, key .. ':' .. receiver, table.concat(list, ',')) end
+  end
+end
+
+-- Dropping the overdue, granting the head -------------------------------------------------------------------------
+
+local function dropOverdue(class)
+  local overdue = lowest(class, now, batch)
+  for _, member in ipairs(overdue) do remove(member:sub(2)) end
+  sem.workLeft = sem.workLeft or #overdue == batch
+end
+
+-- Leases may have been lost with the data, or someone overdue may still be counted.
+local function closed() return sem.graceEnd > 0 or sem.workLeft end
+
+-- Gives whether the next may be asked.
+local function serveHead(id)
+  local weight, capacity = weightOf(id), capacityFor(id)
+  if weight > capacity then
+    remove(id)
+    notify(clientOf(id), 'refuse', id, capacity)
+    return true
+  end
+  if sem.used + weight > capacity then return false end
+  dequeue(id)
+  hold(id, weight, nextToken())
+  notify(clientOf(id), 'grant', id, sem.token)
+  return true
+end
+
+local function serveQueue()
+  sem.headMayFit = false
+  if sem.waiting == 0 or closed() then return end
+  local served = 0
+  repeat
+    -- Mostly one is granted, and the one after it has to wait.
+    local heads = lowest('Q', width - 1, 2)
+    for _, member in ipairs(heads) do
+      if served == batch then
+        sem.workLeft = true
+        return
+      end
+      if not serveHead(member:sub(2)) then return end
+      served = served + 1
+    end
+  until #heads < 2
+end
+
+-- Operations ------------------------------------------------------------------------------------------------------
+
+-- However often an id asks, the answer is the same while it holds or waits.
+local function renew(id, lease)
+  local found = call('ZMSCORE', key, 'H' .. id, 'Q' .. id)
+  if found[1] then
+    setLease(id, lease)
+    return { 'held', tonumber(found[1]) - base.H }
+  end
+  if found[2] then
+    setLease(id, lease)
+    return { 'queued', tonumber(found[2]) - base.Q, sem.token }
+  end
+  return nil
+end
+
+local function enqueue(id, lease, giveUp, ticket)
+  sem.waiting = sem.waiting + 1
+  put('Q', id, ticket)
+  if giveUp > 0 then put('G', id, momentIn(giveUp)) end
+  setLease(id, lease)
+  return { 'queued', ticket, sem.token }
+end
+
+local function acquire(id, lease, giveUp, ticket)
+  if late then return { 'late' } end
+  local weight, capacity = weightOf(id), capacityFor(id)
+  if weight > capacity then return { 'refused', capacity } end
+  if sem.waiting == 0 and sem.used + weight <= capacity and not closed() then
+    hold(id, weight, nextToken())
+    setLease(id, lease)
+    return { 'held', sem.token }
+  end
+  if giveUp == 0 then return { 'busy' } end
+  if ticket == 0 then return enqueue(id, lease, giveUp, nextToken()) end
+  -- It may come before the head.
+  sem.headMayFit = true
+  sem.token = max(sem.token, ticket)
+  return enqueue(id, lease, giveUp, ticket)
+end
+
+local function release(id)
+  sem.headMayFit = true
+  return { remove(id) }
+end
+
+-- As long as nothing was granted, a holder can be unknown only because the data was lost: it still holds.
+local function recover(id, lease, fence)
+  if fence == 0 or sem.graceEnd == 0 then return { 'unknown' } end
+  if late then return { 'late' } end
+  sem.token = max(sem.token, fence)
+  hold(id, weightOf(id), fence)
+  setLease(id, lease)
+  return { 'held', fence }
+end
+
+local function resize(capacity)
+  if late then return { 'late' } end
+  sem.changed, sem.headMayFit = true, true
+  sem.capacity = capacity
+  return { 'resized' }
+end
+
+local function reset()
+  if late then return { 'late' } end
+  local clients = {}
+  for _, member in ipairs(call('ZRANGEBYSCORE', key, base.L, '+inf')) do clients[clientOf(member:sub(2))] = true end
+  local fence = nextToken()
+  for receiver in pairs(clients) do notify(receiver, 'reset', '*', fence) end
+  -- The counters stay: a key that vanished half-way could not be written again while its slot moves.
+  call('ZREMRANGEBYSCORE', key, base.Q, '+inf')
+  sem.used, sem.waiting, sem.capacity, sem.graceEnd = 0, 0, 0, 0
+  sem.changed, sem.workLeft = true, false
+  return { 'reset', fence }
+end
+
+local function list(class, count)
+  local found = lowest(class, width - 1, min(count, 1000), 'WITHSCORES')
+  local listed = {}
+  for i = 1, #found, 2 do
+    local id = found[i]:sub(2)
+    local leaseEnd = tonumber(call('ZSCORE', key, 'L' .. id)) - base.L
+    listed[#listed + 1] = { id, weightOf(id), tonumber(found[i + 1]) - base[class], leaseEnd - now }
+  end
+  return listed
+end
+
+local function look(count)
+  return { 'look', sem.capacity, sem.used, sem.waiting, list('H', count), list('Q', count) }
+end
+
+local function serve(operation, first, second, third, fourth)
+  if operation == 'acquire' then
+    local id, lease = first, tonumber(second)
+    return renew(id, lease) or acquire(id, lease, tonumber(third), tonumber(fourth))
+  elseif operation == 'release' then
+    return release(first)
+  elseif operation == 'keep' then
+    local id, lease = first, tonumber(second)
+    return renew(id, lease) or recover(id, lease, tonumber(third))
+  elseif operation == 'resize' then
+    return resize(tonumber(first))
+  elseif operation == 'reset' then
+    return reset()
+  end
+  return look(tonumber(first))
+end
+
+-- The call --------------------------------------------------------------------------------------------------------
+
+if sem.used > 0 or sem.waiting > 0 then dropOverdue('L') end
+if sem.waiting > 0 then dropOverdue('G') end
+
+local results = {}
+at = firstOperation
+while at <= #ARGV do
+  local operation = ARGV[at]
+  -- Releases that come together free their permits together. Everything else finds the queue served.
+  if sem.headMayFit and operation ~= 'release' then serveQueue() end
+  results[#results + 1] = serve(operation, ARGV[at + 1], ARGV[at + 2], ARGV[at + 3], ARGV[at + 4])
+  at = at + 1 + arguments[operation]
+end
+if sem.headMayFit then serveQueue() end
+
+if sem.changed then
+  save()
+  renewLife()
+end
+tellOthers()
+
+local function untilNextChance()
+  if sem.waiting == 0 then return -1 end
+  if sem.workLeft then return 0 end
+  local chance = tonumber(lowest('L', width - 1, 1, 'WITHSCORES')[2]) - base.L
+  if sem.graceEnd > 0 then chance = min(chance, sem.graceEnd) end
+  return chance - now
+end
+
+return { serverTime, untilNextChance(), notices[client], results }

@@ -1,0 +1,139 @@
+/**
+ * Requests that share round trips: one call is on its way at a time, and carries all that came while the one before it
+ * was. A request that comes alone goes at once.
+ */
+import type * as Clock from "effect/Clock"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import type { BackendError } from "../Errors.ts"
+import { LinkedList, type Node } from "./linkedList.ts"
+import { monotonicMicros } from "./time.ts"
+
+/** So many operations in one call take the server well below a millisecond. */
+const maxOperations = 128
+
+/** Something asked of the backend, on its way there and back. */
+export class Asked<A> {
+  /** On the monotonic clock, in microseconds. */
+  readonly deadline: number
+  /** Undoes what an answer says when nobody waits for it any more. */
+  private readonly undo: ((answer: A) => void) | undefined
+  private exit: Exit.Exit<A, BackendError> | undefined
+  private listener: ((exit: Exit.Exit<A, BackendError>) => void) | undefined
+
+  constructor(deadline: number, undo?: (answer: A) => void) {
+    this.deadline = deadline
+    this.undo = undo
+  }
+
+  /** Answered, or nobody waits for the answer any more. */
+  get isOver(): boolean {
+    return this.exit !== undefined
+  }
+
+  readonly answered: Effect.Effect<A, BackendError> = Effect.callback((resume) => this.onAnswer(resume))
+
+  onAnswer(listener: (exit: Exit.Exit<A, BackendError>) => void): void {
+    if (this.exit === undefined) this.listener = listener
+    else listener(this.exit)
+  }
+
+  answer(exit: Exit.Exit<A, BackendError>): void {
+    if (this.exit === undefined) {
+      this.exit = exit
+      this.listener?.(exit)
+    } else if (Exit.isSuccess(exit)) this.undo?.(exit.value)
+  }
+
+  abandon(): void {
+    if (this.exit === undefined) this.exit = Exit.interrupt()
+    else if (Exit.isSuccess(this.exit)) this.undo?.(this.exit.value)
+  }
+}
+
+type Sendable = Pick<Asked<never>, "isOver" | "deadline">
+
+/** Why there is no answer. */
+export type Trouble = Pick<BackendError, "reason" | "cause">
+
+const noAnswer: Trouble = { reason: "TimedOut", cause: undefined }
+
+/** What a lane needs of its surroundings. */
+export interface Traffic<Request extends Sendable> {
+  readonly clock: Clock.Clock
+  readonly fork: (effect: Effect.Effect<void>) => unknown
+  /**
+   * Brings requests to the backend and answers them; gives back, in order, those that have to go again. Meanwhile it
+   * may tell what keeps it.
+   */
+  readonly call: (
+    requests: ReadonlyArray<Request>,
+    onTrouble: (trouble: Trouble) => void
+  ) => Effect.Effect<ReadonlyArray<Request>>
+  readonly onIdle: (lane: Lane<Request>) => void
+}
+
+/** Requests that go to one place, one call at a time. */
+export class Lane<Request extends Sendable> {
+  private readonly queue = new LinkedList<Request>()
+  private onItsWay: ReadonlyArray<Request> = []
+  private isRunning = false
+  private trouble = noAnswer
+  private readonly traffic: Traffic<Request>
+
+  constructor(traffic: Traffic<Request>) {
+    this.traffic = traffic
+  }
+
+  add(request: Request): void {
+    this.queue.add(request)
+    if (this.isRunning) return
+    this.isRunning = true
+    // Whoever else asks in this very moment comes along.
+    queueMicrotask(() => this.traffic.fork(this.run))
+  }
+
+  /** Tells `onLate` of those whose time is up; gives the next moment when somebody's will be. */
+  expire(onLate: (request: Request, why: Trouble) => void): number {
+    const now = monotonicMicros(this.traffic.clock)
+    let next = Number.POSITIVE_INFINITY
+    for (const request of this.unanswered()) {
+      if (request.deadline <= now) onLate(request, this.trouble)
+      else next = Math.min(next, request.deadline)
+    }
+    return next
+  }
+
+  unanswered(): ReadonlyArray<Request> {
+    return [...this.onItsWay, ...this.queue].filter((request) => !request.isOver)
+  }
+
+  private readonly run: Effect.Effect<void> = Effect.suspend(() => {
+    this.onItsWay = this.take()
+    if (this.onItsWay.length === 0) {
+      this.isRunning = false
+      this.traffic.onIdle(this)
+      return Effect.void
+    }
+    const call = this.traffic.call(this.onItsWay, (trouble) => {
+      this.trouble = trouble
+    })
+    return Effect.flatMap(call, (again) => {
+      this.trouble = noAnswer
+      this.onItsWay = []
+      let before: Node<Request> | null = null
+      for (const request of again) before = this.queue.add(request, before)
+      return this.run
+    })
+  })
+
+  private take(): ReadonlyArray<Request> {
+    const requests: Array<Request> = []
+    for (let node = this.queue.first; node !== undefined && requests.length < maxOperations; node = this.queue.first) {
+      this.queue.remove(node)
+      // Whoever has left the queue was never sent.
+      if (!node.value.isOver) requests.push(node.value)
+    }
+    return requests
+  }
+}

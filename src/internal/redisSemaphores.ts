@@ -1,0 +1,559 @@
+/**
+ * Semaphores in Redis, as one process takes part in them: it asks, waits, renews its leases, hears by message of what
+ * was granted to it, and notices by its own clock when a lease could not be kept.
+ */
+import type * as Clock from "effect/Clock"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import type * as Fiber from "effect/Fiber"
+import * as Option from "effect/Option"
+import * as Scope from "effect/Scope"
+import { BackendError } from "../Errors.ts"
+import type { RedisClient } from "../RedisClient.ts"
+import type { Holder, SemaphoreState } from "../Semaphore.ts"
+import { maxSpan } from "./bucket.ts"
+import { Asked, Lane, type Trouble } from "./lane.ts"
+import type { SemaphoreConfig } from "./options.ts"
+import { type SemaphoreResult, semaphoreScript } from "./redisScripts.ts"
+import type { Grant, Refusal, SemaphoreStore } from "./semaphoreLimiter.ts"
+import { monotonicMicros } from "./time.ts"
+import { type Waiter, WaitingLine } from "./waitingLine.ts"
+import { Watch } from "./watch.ts"
+
+/** Requests that don't wait for permits wait for an answer no longer than this: five seconds. */
+const patience = 5_000_000
+
+/** The part of its lease that a holder trusts: it stops before Redis gives its permits to somebody else. */
+const trusted = 0.9
+
+/** How many holders `state` shows. */
+const listed = 1000
+
+/** A semaphore that nobody here has used for so long is forgotten: a minute. */
+const idleTime = 60_000_000
+
+/** When told that something may be granted at a moment, look so much later. */
+const afterwards = 1_000
+
+const closed: Trouble = { reason: "Closed", cause: undefined }
+
+/** A layer that closes waits so long for what is under way. */
+const lastWait = "1 second"
+
+type Words = ReadonlyArray<string | number>
+
+/** An operation of the script on its way. */
+class Request extends Asked<SemaphoreResult> {
+  readonly operation: string
+  readonly encode: (now: number) => Words
+  /** When the call that carried it was sent first. */
+  sent = 0
+
+  constructor(operation: string, encode: (now: number) => Words, deadline: number) {
+    super(deadline)
+    this.operation = operation
+    this.encode = encode
+  }
+}
+
+/** A place in the queue or among the holders. */
+class Place implements Waiter {
+  id: string
+  readonly permits: number
+  /** As its limiter was made. */
+  readonly capacity: number
+  /** In microseconds. */
+  readonly lease: number
+  readonly asked: number
+  readonly deadline: number
+  readonly isTry: boolean
+  /** Where in the queue, to come back to; 0: never queued. */
+  ticket = 0
+  /** Only a grant with a greater fencing token is meant for this place. */
+  since = 0
+  /** When it was asked for: Redis counts the lease from no earlier moment. */
+  sent = 0
+  /** Until when this process may trust that Redis remembers the place. */
+  leaseEnd = 0
+  /** A request for this place is on its way. */
+  isAsking = false
+  grant: Grant | undefined
+  answer: Grant | Refusal | BackendError | undefined
+  wake: (() => void) | undefined
+
+  constructor(
+    id: string,
+    permits: number,
+    { capacity, expiry }: SemaphoreConfig,
+    asked: number,
+    deadline: number,
+    isTry: boolean
+  ) {
+    this.id = id
+    this.permits = permits
+    this.capacity = capacity
+    this.lease = expiry
+    this.asked = asked
+    this.deadline = deadline
+    this.isTry = isTry
+  }
+
+  get isAnswered(): boolean {
+    return this.answer !== undefined
+  }
+
+  decide(answer: Grant | Refusal | BackendError): void {
+    this.answer = answer
+    this.wake?.()
+  }
+}
+
+/** The reply to `look`, in which a holder is id, permits, fencing token and lease left. */
+const stateOf = ([, resized, held, waiting, holders]: SemaphoreResult, ownCapacity: number): SemaphoreState => {
+  const rows = holders as ReadonlyArray<readonly [id: string, permits: number, fencingToken: number, lease: number]>
+  return {
+    capacity: Number(resized) || ownCapacity,
+    held: Number(held),
+    waiting: Number(waiting),
+    holders: rows.map(
+      ([id, permits, fencingToken, lease]): Holder => ({
+        id,
+        permits,
+        fencingToken,
+        leaseLeft: Duration.millis(lease / 1000)
+      })
+    )
+  }
+}
+
+/** What all semaphores of a layer share. */
+interface Surroundings {
+  readonly client: RedisClient["Service"]
+  readonly clock: Clock.Clock
+  readonly process: string
+  readonly fork: (effect: Effect.Effect<void>) => Fiber.Fiber<void>
+  readonly nextSerial: () => string
+  /** To be looked at when this moment comes. */
+  readonly lookAt: (moment: number) => void
+}
+
+/** A semaphore as this process sees it. */
+class RemoteSemaphore {
+  readonly name: string
+  private readonly key: string
+  private readonly around: Surroundings
+  private readonly lane: Lane<Request>
+  /** Everyone here who waits or holds. */
+  private readonly places = new Map<string, Place>()
+  private readonly holders = new Set<Place>()
+  private readonly subscription = Scope.makeUnsafe()
+  private isSubscribed = false
+  /** Redis has answered here before: if it knows nothing of the semaphore then, it has lost its data. */
+  private isKnown = false
+  private serverAhead: number | undefined
+  private keepAt = Number.POSITIVE_INFINITY
+  private lookAt = Number.POSITIVE_INFINITY
+  private isBusy = false
+  private onDrained: () => void = () => {}
+  private lastUsed: number
+
+  constructor(name: string, around: Surroundings) {
+    this.name = name
+    this.key = around.client.key({ kind: "Semaphore", name })
+    this.around = around
+    this.lastUsed = this.now()
+    this.lane = new Lane({
+      clock: around.clock,
+      fork: around.fork,
+      call: (requests, onTrouble) => this.call(requests, onTrouble),
+      onIdle: () => {
+        this.isBusy = false
+        this.onDrained()
+      }
+    })
+  }
+
+  private now(): number {
+    return monotonicMicros(this.around.clock)
+  }
+
+  get isIdle(): boolean {
+    return this.places.size === 0 && !this.isBusy
+  }
+
+  get isForgotten(): boolean {
+    return this.isIdle && this.now() - this.lastUsed >= idleTime
+  }
+
+  /** Everything said has been heard. */
+  readonly drained: Effect.Effect<void> = Effect.callback((resume) => {
+    this.onDrained = () => resume(Effect.void)
+    if (!this.isBusy) this.onDrained()
+  })
+
+  readonly close: Effect.Effect<void> = Effect.suspend(() => {
+    for (const request of this.lane.unanswered()) this.fail(request, closed)
+    return Scope.close(this.subscription, Exit.void)
+  })
+
+  // Requests -------------------------------------------------------------------------------------------------------
+
+  send(operation: string, words: Words | ((now: number) => Words), wait: number): Request {
+    const encode = typeof words === "function" ? words : () => words
+    const request = new Request(operation, encode, wait < maxSpan ? this.now() + wait : Number.POSITIVE_INFINITY)
+    this.isBusy = true
+    this.lane.add(request)
+    this.around.lookAt(request.deadline)
+    return request
+  }
+
+  private fail(request: Request, { reason, cause }: Trouble): void {
+    const { operation } = request
+    request.answer(Exit.fail(new BackendError({ operation, name: this.name, reason, cause })))
+  }
+
+  private call(
+    requests: ReadonlyArray<Request>,
+    onTrouble: (trouble: Trouble) => void
+  ): Effect.Effect<ReadonlyArray<Request>> {
+    const { client, process } = this.around
+    const now = this.now()
+    const deadline = Math.max(...requests.map((request) => request.deadline))
+    const notAfter =
+      deadline === Number.POSITIVE_INFINITY || this.serverAhead === undefined ? 0 : deadline + this.serverAhead
+    const grace = this.isKnown ? Math.max(0, ...Array.from(this.places.values(), ({ lease }) => lease)) : 0
+    const args: Array<string | number> = [0, process, notAfter, client.publishCommand, grace]
+    for (const request of requests) {
+      request.sent = now
+      args.push(...request.encode(now))
+    }
+    const ran = client.run(semaphoreScript, [this.key], args, {
+      operation: "semaphore call",
+      name: this.name,
+      deadline,
+      retryLost: true,
+      onRetry: onTrouble
+    })
+    return Effect.match(ran, {
+      onFailure: (error) => {
+        for (const request of requests) this.fail(request, error)
+        return []
+      },
+      onSuccess: ([time, next, notices, results]) => {
+        this.isKnown = true
+        this.serverAhead = time - this.now()
+        for (const [index, request] of requests.entries()) {
+          const result = results[index]
+          if (result !== undefined) request.answer(Exit.succeed(result))
+        }
+        for (const notice of notices) this.hear(notice)
+        if (next >= 0) this.lookSoon(this.now() + next + afterwards)
+        return []
+      }
+    })
+  }
+
+  // Places ---------------------------------------------------------------------------------------------------------
+
+  /** Asks for permits; the place's `answer` tells what came of it. */
+  enter(permits: number, config: SemaphoreConfig, maxWait: number): Place {
+    const asked = this.now()
+    const wait = maxWait === 0 ? Math.min(config.maxSleep, patience) : maxWait
+    const deadline = wait < maxSpan ? asked + wait : Number.POSITIVE_INFINITY
+    const place = new Place(this.newId(permits, config.capacity), permits, config, asked, deadline, maxWait === 0)
+    this.lastUsed = asked
+    this.places.set(place.id, place)
+    this.ask(place)
+    return place
+  }
+
+  private newId(permits: number, capacity: number): string {
+    return `${permits}.${capacity}.${this.around.process}.${this.around.nextSerial()}`
+  }
+
+  private ask(place: Place): void {
+    const giveUp = (now: number): number => {
+      if (place.isTry) return 0
+      return place.deadline === Number.POSITIVE_INFINITY ? -1 : Math.max(1, place.deadline - now)
+    }
+    place.isAsking = true
+    const { id } = place
+    const encode = (now: number): Words => {
+      place.sent = now
+      return ["acquire", id, place.lease, giveUp(now), place.ticket]
+    }
+    const request = this.send("acquire", encode, place.deadline - this.now())
+    request.onAnswer((exit) => {
+      place.isAsking = false
+      if (this.places.get(id) !== place || place.grant !== undefined) return
+      if (Exit.isFailure(exit)) {
+        Option.map(Exit.findErrorOption(exit), (error) => this.end(place, error))
+        return
+      }
+      const [answer, ...values] = exit.value
+      const [value = 0, since = 0] = values as ReadonlyArray<number>
+      if (answer === "held") this.granted(place, value, request.sent)
+      else if (answer === "queued") this.queued(place, value, since, request.sent)
+      else if (answer === "busy") this.end(place, { _tag: "TimeUp" })
+      else if (answer === "refused") this.end(place, { _tag: "TooLarge", capacity: value })
+      else this.ask(place)
+    })
+  }
+
+  private end(place: Place, answer: Refusal | BackendError): void {
+    this.places.delete(place.id)
+    place.decide(answer)
+  }
+
+  private queued(place: Place, ticket: number, since: number, sent: number): void {
+    place.ticket = ticket
+    place.since = since
+    this.trust(place, sent)
+    this.subscribe()
+  }
+
+  private granted(place: Place, fencingToken: number, sent: number): void {
+    this.trust(place, sent)
+    const now = this.now()
+    if (now >= place.leaseEnd) {
+      // The news has lain about for too long: the lease may be over. Give it back and ask again.
+      this.release(place.id, place.lease)
+      place.id = this.newId(place.permits, place.capacity)
+      this.places.set(place.id, place)
+      this.ask(place)
+      return
+    }
+    const { id, permits } = place
+    place.grant = { id, permits, fencingToken, waited: now - place.asked, isLost: false, onLost: undefined }
+    this.holders.add(place)
+    this.around.lookAt(place.leaseEnd)
+    place.decide(place.grant)
+  }
+
+  private trust(place: Place, sent: number): void {
+    place.leaseEnd = Math.max(place.leaseEnd, sent + place.lease * trusted)
+    this.keepSoon(this.now() + place.lease / 3)
+  }
+
+  /** Stops waiting, or holding. Redis is told in the background until the lease would be over anyway. */
+  release(id: string, lease: number): void {
+    const place = this.places.get(id)
+    if (place !== undefined) {
+      this.places.delete(id)
+      this.holders.delete(place)
+    }
+    this.lastUsed = this.now()
+    this.send("release", ["release", id], lease)
+  }
+
+  /** Redis doesn't vouch for the permits any more. They are not released before the work has stopped. */
+  private lose(place: Place): void {
+    const { grant } = place
+    this.places.delete(place.id)
+    this.holders.delete(place)
+    if (grant === undefined || grant.isLost) return
+    grant.isLost = true
+    grant.onLost?.()
+  }
+
+  // Keeping in touch -----------------------------------------------------------------------------------------------
+
+  private keep(place: Place): void {
+    if (place.isAsking) return
+    place.isAsking = true
+    const { id } = place
+    const request = this.send("keep", () => ["keep", id, place.lease, place.grant?.fencingToken ?? 0], place.lease)
+    request.onAnswer((exit) => {
+      place.isAsking = false
+      if (this.places.get(id) !== place || Exit.isFailure(exit)) return
+      const [answer, ...values] = exit.value
+      const [value = 0, since = 0] = values as ReadonlyArray<number>
+      if (answer === "held") {
+        if (place.grant === undefined) this.granted(place, value, request.sent)
+        else this.trust(place, request.sent)
+      } else if (answer === "queued") this.queued(place, value, since, request.sent)
+      else if (answer === "unknown") this.missing(place)
+    })
+  }
+
+  /** Redis knows nothing of the place any more. */
+  private missing(place: Place): void {
+    if (place.grant !== undefined) this.lose(place)
+    else if (!place.isAsking) this.ask(place)
+  }
+
+  private keepSoon(moment: number): void {
+    this.keepAt = Math.min(this.keepAt, moment)
+    this.around.lookAt(this.keepAt)
+  }
+
+  private lookSoon(moment: number): void {
+    this.lookAt = Math.min(this.lookAt, moment)
+    this.around.lookAt(this.lookAt)
+  }
+
+  /** Does what is due; gives the next moment when something will be, or undefined if nothing is under way. */
+  look(now: number): number | undefined {
+    for (const place of this.holders) if (place.leaseEnd <= now) this.lose(place)
+    if (this.keepAt <= now) {
+      this.keepAt = Number.POSITIVE_INFINITY
+      for (const place of this.places.values()) {
+        this.keep(place)
+        this.keepAt = Math.min(this.keepAt, now + place.lease / 3)
+      }
+    } else if (this.lookAt <= now) {
+      this.lookAt = Number.POSITIVE_INFINITY
+      const waiter = Array.from(this.places.values()).find((place) => place.grant === undefined)
+      if (waiter !== undefined) this.keep(waiter)
+    }
+    const overdue = this.lane.expire((request, why) => this.fail(request, why))
+    if (this.isIdle) return undefined
+    let next = Math.min(overdue, this.keepAt, this.lookAt)
+    for (const place of this.holders) next = Math.min(next, place.leaseEnd)
+    return next
+  }
+
+  /** A message from Redis: a grant, a refusal, or that everything was reset. */
+  private hear(notice: string): void {
+    const [what, id = "", value] = notice.split(" ")
+    const number = Number(value)
+    if (what === "reset") {
+      for (const place of this.places.values()) {
+        if ((place.grant?.fencingToken ?? place.since) < number) this.missing(place)
+      }
+      return
+    }
+    const place = this.places.get(id)
+    if (place === undefined) {
+      if (what === "grant") this.release(id, patience)
+    } else if (place.grant === undefined && what === "grant") {
+      if (number > place.since) this.granted(place, number, place.sent)
+    } else if (place.grant === undefined && what === "refuse") this.end(place, { _tag: "TooLarge", capacity: number })
+  }
+
+  private subscribe(): void {
+    if (this.isSubscribed) return
+    this.isSubscribed = true
+    const listening = this.around.client.subscribe(`${this.key}:${this.around.process}`, {
+      onMessage: (message) => {
+        for (const notice of message.split(",")) this.hear(notice)
+      },
+      // Ask for what was granted before we could hear of it.
+      onEstablished: () => {
+        for (const place of this.places.values()) this.keep(place)
+      }
+    })
+    this.around.fork(Scope.provide(listening, this.subscription))
+  }
+}
+
+/**
+ * The semaphores of one layer, by name.
+ */
+export class RedisSemaphores {
+  private readonly around: Surroundings
+  private readonly semaphores = new Map<string, RemoteSemaphore>()
+  private hand = this.semaphores.entries()
+  private serial = 0
+  private isClosed = false
+
+  constructor(
+    client: RedisClient["Service"],
+    process: string,
+    clock: Clock.Clock,
+    fork: (effect: Effect.Effect<void>) => Fiber.Fiber<void>
+  ) {
+    const watch = new Watch(clock, fork, (now) => {
+      let next: number | undefined
+      for (const semaphore of this.semaphores.values()) {
+        const moment = semaphore.look(now)
+        if (moment !== undefined) next = Math.min(next ?? moment, moment)
+      }
+      return next
+    })
+    this.around = {
+      client,
+      clock,
+      process,
+      fork,
+      nextSerial: () => (++this.serial).toString(36),
+      lookAt: (moment) => watch.at(moment)
+    }
+  }
+
+  /** Brings home what is under way, then refuses everything. */
+  readonly close: Effect.Effect<void> = Effect.suspend(() => {
+    this.isClosed = true
+    const semaphores = Array.from(this.semaphores.values())
+    return Effect.andThen(
+      Effect.timeoutOption(
+        Effect.forEach(semaphores, (one) => one.drained, { discard: true }),
+        lastWait
+      ),
+      Effect.forEach(semaphores, (one) => one.close, { discard: true })
+    )
+  })
+
+  store(config: SemaphoreConfig): SemaphoreStore {
+    const { name, capacity } = config
+    const line = new WaitingLine()
+
+    const ask = (operation: string, ...words: Words): Effect.Effect<SemaphoreResult, BackendError> =>
+      Effect.suspend(() => this.get(name).send(operation, [operation, ...words], patience).answered)
+
+    const answerOf = (place: Place): Effect.Effect<Grant | Refusal, BackendError> => {
+      const { answer } = place
+      if (answer instanceof BackendError) return Effect.fail(answer)
+      if (answer !== undefined) return Effect.succeed(answer)
+      return place.ticket > 0
+        ? Effect.succeed({ _tag: "TimeUp" })
+        : Effect.fail(new BackendError({ operation: "acquire", name, reason: "TimedOut", cause: undefined }))
+    }
+
+    return {
+      take: (permits, maxWait, restore) =>
+        Effect.suspend(() => {
+          if (this.isClosed) {
+            return Effect.fail(new BackendError({ operation: "acquire", name, reason: "Closed", cause: undefined }))
+          }
+          const semaphore = this.get(name)
+          const place = semaphore.enter(permits, config, maxWait)
+          const answered = line.wait(place, restore, (isInterrupted) => {
+            if (isInterrupted || place.answer === undefined) semaphore.release(place.id, place.lease)
+          })
+          return Effect.andThen(
+            answered,
+            Effect.suspend(() => answerOf(place))
+          )
+        }),
+      release: ({ id }) => {
+        this.get(name).release(id, config.expiry)
+        return undefined
+      },
+      resize: (capacity) => Effect.asVoid(ask("resize", capacity)),
+      look: Effect.map(ask("look", listed), (result) => stateOf(result, capacity)),
+      reset: Effect.asVoid(ask("reset"))
+    }
+  }
+
+  private get(name: string): RemoteSemaphore {
+    let semaphore = this.semaphores.get(name)
+    if (semaphore === undefined) {
+      semaphore = new RemoteSemaphore(name, this.around)
+      this.semaphores.set(name, semaphore)
+    }
+    this.dropOld()
+    return semaphore
+  }
+
+  // Every call looks at another semaphore, so that those which nobody uses any more need no timer.
+  private dropOld(): void {
+    const next = this.hand.next()
+    if (next.done) this.hand = this.semaphores.entries()
+    else if (next.value[1].isForgotten) {
+      this.semaphores.delete(next.value[0])
+      this.around.fork(next.value[1].close)
+    }
+  }
+}

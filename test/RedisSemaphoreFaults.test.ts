@@ -1,0 +1,185 @@
+import { assert, describe, it } from "@effect/vitest"
+import { Effect, Random } from "effect"
+import { RedisClient } from "steindamm/redis"
+import { startProxy } from "./support/proxy.ts"
+import { runSwarm, type SwarmOptions, type SwarmResult } from "./support/semaphoreSwarm.ts"
+import { startServer } from "./support/servers.ts"
+
+const capacity = 5
+
+const swarm = (
+  name: string,
+  options: Pick<SwarmOptions, "client"> & Partial<SwarmOptions>
+): Effect.Effect<SwarmResult> =>
+  Effect.tap(
+    Effect.orDie(
+      runSwarm({
+        semaphore: { name, capacity, expiry: "1 second", maxSleep: "20 seconds" },
+        backends: 4,
+        fibers: 20,
+        hold: [0, 20],
+        duration: 4000,
+        ...options
+      })
+    ),
+    ({ backendErrors, ...seen }) =>
+      Effect.sync(() => console.log(name, JSON.stringify({ ...seen, backendErrors: backendErrors.length })))
+  )
+
+/** What holds whatever happens, as long as no data is lost and no process stopped. */
+const assertSound = (result: SwarmResult) => {
+  assert.isAtMost(result.peak, capacity)
+  assert.strictEqual(result.leftOver, 0)
+  assert.strictEqual(result.stillWaiting, 0)
+  assert.strictEqual(result.repeatedTokens, 0)
+  assert.isAbove(result.admissions, 0)
+}
+
+describe("the semaphore over Redis", { timeout: 60_000 }, () => {
+  it.live("keeps its promises when nothing is wrong", () =>
+    Effect.gen(function* () {
+      const server = yield* startServer()
+      const result = yield* swarm("calm", { client: RedisClient.layer({ url: server.url }) })
+      assertSound(result)
+      assert.strictEqual(result.lost + result.maxSleepExceeded + result.backendErrors.length, 0)
+      assert.isBelow(result.longestStall, 500)
+    })
+  )
+
+  it.live("keeps its promises while connections are killed and scripts flushed twenty times a second", () =>
+    Effect.gen(function* () {
+      const server = yield* startServer()
+      const proxy = yield* startProxy(server)
+      const chaos = Effect.forever(
+        Effect.gen(function* () {
+          yield* Effect.sleep("50 millis")
+          yield* server.command("SCRIPT", "FLUSH")
+          proxy.killConnections()
+        })
+      )
+      const result = yield* swarm("killed", { client: RedisClient.layer({ url: proxy.url }), meanwhile: chaos })
+      assertSound(result)
+      assert.deepStrictEqual(result.backendErrors, [])
+    })
+  )
+
+  it.live("goes on without any message, by looking again", () =>
+    Effect.gen(function* () {
+      const server = yield* startServer()
+      // Whoever may not publish can still be granted and released.
+      yield* server.command("ACL", "SETUSER", "quiet", "on", ">secret", "~*", "&*", "+@all", "-publish")
+      const client = RedisClient.layer({ url: server.url, username: "quiet", password: "secret" })
+      const result = yield* swarm("no messages", { client })
+      assertSound(result)
+      assert.strictEqual(result.lost, 0)
+      assert.isBelow(result.longestStall, 1500)
+    })
+  )
+
+  it.live("loses no permit when replies are lost and the network is slow", () =>
+    Effect.gen(function* () {
+      const server = yield* startServer()
+      const proxy = yield* startProxy(server)
+      const chaos = Effect.forever(
+        Effect.gen(function* () {
+          yield* Effect.sleep("100 millis")
+          proxy.latency = yield* Random.nextIntBetween(0, 30)
+          proxy.cutReplies(1)
+          if ((yield* Random.nextIntBetween(0, 20)) === 0) proxy.goHalfOpen()
+        })
+      )
+      const result = yield* swarm("bad network", {
+        client: RedisClient.layer({ url: proxy.url, replyTimeout: "100 millis" }),
+        meanwhile: chaos
+      })
+      proxy.latency = 0
+      assertSound(result)
+    })
+  )
+
+  it.live("waits for a server that sleeps, and goes on when it wakes", () =>
+    Effect.gen(function* () {
+      const server = yield* startServer()
+      const chaos = Effect.gen(function* () {
+        yield* Effect.sleep("1 second")
+        yield* server.pause
+        yield* Effect.sleep("1500 millis")
+        yield* server.resume
+      })
+      const result = yield* swarm("asleep", { client: RedisClient.layer({ url: server.url }), meanwhile: chaos })
+      assertSound(result)
+    })
+  )
+
+  it.live("goes on with a server that was killed and comes back with its data", () =>
+    Effect.gen(function* () {
+      const server = yield* startServer({ appendOnly: true })
+      const chaos = Effect.gen(function* () {
+        yield* Effect.sleep("1 second")
+        yield* server.kill
+        yield* server.start()
+      })
+      const result = yield* swarm("restarted", { client: RedisClient.layer({ url: server.url }), meanwhile: chaos })
+      assertSound(result)
+    })
+  )
+
+  it.live("grants nothing beyond the capacity when the server comes back empty", () =>
+    Effect.gen(function* () {
+      const server = yield* startServer()
+      const chaos = Effect.gen(function* () {
+        yield* Effect.sleep("1500 millis")
+        yield* server.kill
+        yield* server.start({ empty: true })
+      })
+      const result = yield* swarm("restarted empty", {
+        client: RedisClient.layer({ url: server.url }),
+        meanwhile: chaos,
+        hold: [0, 300],
+        duration: 6000
+      })
+      assertSound(result)
+    })
+  )
+
+  it.live("leaks nothing when grants cross with giving up", () =>
+    Effect.gen(function* () {
+      const server = yield* startServer()
+      const result = yield* swarm("giving up", {
+        client: RedisClient.layer({ url: server.url }),
+        semaphore: { name: "giving up", capacity, expiry: "1 second", maxSleep: "60 millis" },
+        hold: [0, 8],
+        duration: 5000
+      })
+      assertSound(result)
+      assert.isAbove(result.maxSleepExceeded, 100)
+    })
+  )
+
+  it.live("leaks nothing when it is interrupted at any moment", () =>
+    Effect.gen(function* () {
+      const server = yield* startServer()
+      const result = yield* swarm("interrupted", {
+        client: RedisClient.layer({ url: server.url }),
+        interruptWithin: 40,
+        hold: [0, 8],
+        duration: 5000
+      })
+      assertSound(result)
+      assert.isAbove(result.interrupted, 1000)
+    })
+  )
+
+  it.live("serves large requests among small ones", () =>
+    Effect.gen(function* () {
+      const server = yield* startServer()
+      const result = yield* swarm("weights", {
+        client: RedisClient.layer({ url: server.url }),
+        permits: [1, 1, 2, 5]
+      })
+      assertSound(result)
+      assert.strictEqual(result.peak, capacity)
+      assert.strictEqual(result.maxSleepExceeded, 0)
+    })
+  )
+})

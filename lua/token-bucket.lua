@@ -125,15 +125,17 @@ local function adopt(state, rules)
   state.capacity, state.amount, state.interval, state.origin = rules.capacity, rules.amount, rules.interval, rules.origin
 end
 
--- Gives the state, and whether it was remembered with other rules.
+-- Gives the state, whether it was remembered with other rules, and whether it has to be remembered from now on.
 local function load(remembered, rules)
-  if not remembered or now >= forgottenAt(remembered, rules) then return fresh(rules), 0 end
+  if not remembered or now >= forgottenAt(remembered, rules) then
+    return fresh(rules), 0, rules.initial < rules.capacity
+  end
   local state = remembered
   if now < state.at then setBack(state) end
   advance(state)
-  if agrees(state, rules) then return state, 0 end
+  if agrees(state, rules) then return state, 0, false end
   adopt(state, rules)
-  return state, 1
+  return state, 1, false
 end
 
 local function affordableAt(state, amount)
@@ -294,7 +296,7 @@ for i = 1, #KEYS do
   local expires = remembered and remembered.expires or 0
   local rules = remembered
   if not remembered or remembered.text ~= text then rules = parseRules(text) end
-  local state, disagreed = load(remembered, rules)
+  local state, disagreed, starts = load(remembered, rules)
   reply[#reply + 1] = failed or disagreed
   local changed = false
   for _ = 1, operations do
@@ -305,7 +307,7 @@ for i = 1, #KEYS do
       local code, value, serial, beforeSerial, beforeGap = reserve(state, a, tonumber(ARGV[argument + 2]))
       reply[n + 1], reply[n + 2], reply[n + 3], reply[n + 4], reply[n + 5] = code, value, serial, beforeSerial, beforeGap
       -- A refusal changes nothing, except that a quota lives on while anyone asks for it.
-      if code ~= 1 then changed = true end
+      if code ~= 1 or starts then changed = true end
     elseif operation == 'giveBack' then
       local returned = giveBack(state, a, tonumber(ARGV[argument + 2]), tonumber(ARGV[argument + 3]),
         tonumber(ARGV[argument + 4]), tonumber(ARGV[argument + 5]))

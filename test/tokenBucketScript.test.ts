@@ -56,7 +56,7 @@ const decide = (
           reply.push(0, outcome.wait, serial, beforeSerial, beforeGap)
         } else if (outcome._tag === "TooLong") reply.push(1, outcome.wait, 0, 0, 0)
         else reply.push(2, outcome.available, 0, 0, 0)
-        changed ||= outcome._tag !== "TooLong"
+        changed ||= outcome._tag !== "TooLong" || loaded.starts
         break
       }
       case "giveBack": {
@@ -318,9 +318,19 @@ describe("lua/token-bucket.lua", () => {
 
   it("writes nothing for a refusal", async () => {
     const key = `${freshKeyPrefix()}{refused}`
+    await run([key], {}, [rules, [{ ...one, amount: 5 * million }]])
+    const before = await redis.hget(key, "s")
+    await run([key], {}, [rules, [{ ...one, maxWait: 0 }]])
+    assert.strictEqual(await redis.hget(key, "s"), before)
+  })
+
+  it("remembers a bucket that starts with too little from the first request on", async () => {
+    const key = `${freshKeyPrefix()}{starts}`
+    const now = await far()
     const empty = { ...rules, initial: 0 }
-    await run([key], {}, [empty, [{ ...one, maxWait: 0 }]])
-    assert.strictEqual(await redis.exists(key), 0)
+    const impatient = { ...one, maxWait: 0 }
+    assert.strictEqual((await run([key], { now }, [empty, [impatient]]))[3], 1)
+    assert.strictEqual((await run([key], { now: now + million }, [empty, [impatient]]))[3], 0)
   })
 
   it("expires a bucket within a minute after it is full and idle, and a client's answers not before a minute", async () => {

@@ -166,14 +166,18 @@ export interface Loaded {
   readonly state: State
   /** It was remembered with other rules than the caller's, whose rules hold from here on. */
   readonly disagreed: boolean
+  /** It wasn't remembered, and starts with fewer tokens than it would have if it had been: now it has to be. */
+  readonly starts: boolean
 }
 
 export const load = (remembered: State | undefined, rules: Rules, now: number): Loaded => {
   if (remembered === undefined || now >= forgottenAt(remembered, rules)) {
-    return { state: fresh(rules, now), disagreed: false }
+    return { state: fresh(rules, now), disagreed: false, starts: rules.initial < rules.capacity }
   }
   const state = advance(now < remembered.at ? setBack(remembered, now) : remembered, now)
-  return agrees(state, rules) ? { state, disagreed: false } : { state: adopt(state, rules, now), disagreed: true }
+  return agrees(state, rules)
+    ? { state, disagreed: false, starts: false }
+    : { state: adopt(state, rules, now), disagreed: true, starts: false }
 }
 
 /** When refills will have covered the debt and `amount`; undefined if never, or not within what can be counted. */

@@ -72,7 +72,7 @@ export class LocalBuckets {
           const loaded = load(clock)
           const { state, outcome } = Bucket.reserve(loaded.state, amount, maxWait)
           // A refusal changes nothing, except that a quota lives on while anyone asks for it.
-          if (outcome._tag !== "TooLong") save(state)
+          if (outcome._tag !== "TooLong" || loaded.starts) save(state)
           return Effect.succeed({ outcome, disagreed: loaded.disagreed })
         }),
       giveBack,

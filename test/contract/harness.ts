@@ -1,0 +1,62 @@
+/**
+ * One suite for all backends: a case is written as if time passed by itself. Over memory it does so on `TestClock`,
+ * millisecond by millisecond and exactly; over Redis on the real clock, give or take what a busy machine needs.
+ */
+import { assert, it } from "@effect/vitest"
+import { Clock, Effect, Fiber, type Layer } from "effect"
+import { TestClock } from "effect/testing"
+import type { InvalidOptions, Semaphore, TokenBucket } from "steindamm"
+
+export interface Backend {
+  readonly label: string
+  readonly layer: Layer.Layer<TokenBucket | Semaphore, InvalidOptions>
+  /** Milliseconds that something may come later than it should; 0: on the test clock. */
+  readonly tolerance: number
+}
+
+type Case = Effect.Effect<void, unknown, TokenBucket | Semaphore>
+
+/** Lets the test clock run until the case is done. */
+const driven = <A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
+  Effect.gen(function* () {
+    const fiber = yield* Effect.forkChild(effect, { startImmediately: true })
+    while (fiber.pollUnsafe() === undefined) yield* TestClock.adjust("1 millis")
+    return yield* Fiber.join(fiber)
+  })
+
+/** Defines a case of a suite. */
+export const caseFor =
+  ({ layer, tolerance }: Backend) =>
+  (claim: string, body: Case): void => {
+    if (tolerance === 0) it.effect(claim, () => Effect.provide(driven(body), layer))
+    else it.live(claim, () => Effect.provide(body, layer))
+  }
+
+let names = 0
+
+/** A name that no other case uses. */
+export const freshName = (): string => `limiter ${++names} of ${process.pid}`
+
+/** What an effect gives, and after how many milliseconds. */
+export const timed = <A, E, R>(
+  effect: Effect.Effect<A, E, R>
+): Effect.Effect<readonly [value: A, elapsed: number], E, R> =>
+  Effect.gen(function* () {
+    const start = yield* Clock.currentTimeMillis
+    const value = yield* effect
+    return [value, (yield* Clock.currentTimeMillis) - start] as const
+  })
+
+/** Asserts that something took its time, and no longer. */
+export const assertTook = ({ tolerance }: Backend, elapsed: number, expected: number, message?: string): void => {
+  // What a case measures begins some time after what it is about.
+  const early = tolerance / 2
+  assert.isAtLeast(elapsed, expected - early, message)
+  assert.isAtMost(elapsed, expected + tolerance, message)
+}
+
+/** Runs effects at once, one after the other as far as their order of arrival goes. */
+export const inOrder = <A, E, R>(
+  effects: ReadonlyArray<Effect.Effect<A, E, R>>
+): Effect.Effect<Array<Fiber.Fiber<A, E>>, never, R> =>
+  Effect.forEach(effects, (effect) => Effect.forkChild(effect, { startImmediately: true }))

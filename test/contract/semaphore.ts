@@ -1,0 +1,290 @@
+import { assert, describe } from "@effect/vitest"
+import { Deferred, Effect, Fiber, Option } from "effect"
+import { Semaphore, type SemaphoreOptions } from "steindamm"
+import { assertTook, type Backend, caseFor, freshName, inOrder, timed } from "./harness.ts"
+
+/** What any backend of semaphores owes to its users. */
+export const semaphoreContract = (backend: Backend): unknown =>
+  describe(`semaphore ${backend.label}`, () => {
+    const claim = caseFor(backend)
+    const took = (elapsed: number, expected: number) => assertTook(backend, elapsed, expected)
+    const make = (options: Omit<SemaphoreOptions, "name"> = {}) => Semaphore.make({ name: freshName(), ...options })
+
+    /** Work that goes on until it is told to end. */
+    const work = Effect.gen(function* () {
+      const started = yield* Deferred.make<void>()
+      const end = yield* Deferred.make<void>()
+      return {
+        started: Deferred.await(started),
+        end: Deferred.succeed(end, undefined),
+        effect: Effect.andThen(Deferred.succeed(started, undefined), Deferred.await(end))
+      }
+    })
+
+    claim(
+      "lets as many in as it has permits, and the next when one is back",
+      Effect.gen(function* () {
+        const limiter = yield* make({ capacity: 2 })
+        let inside = 0
+        let peak = 0
+        const section = Effect.gen(function* () {
+          peak = Math.max(peak, ++inside)
+          yield* Effect.sleep(100)
+          inside--
+        })
+        const [, elapsed] = yield* timed(
+          Effect.forEach([1, 2, 3, 4, 5, 6], () => limiter.withPermit(section), { concurrency: "unbounded" })
+        )
+        assert.strictEqual(peak, 2)
+        took(elapsed, 300)
+        assert.deepInclude(yield* limiter.state, { capacity: 2, held: 0, waiting: 0 })
+      })
+    )
+
+    claim(
+      "gives what the work gives, and brings permits back however the work ends",
+      Effect.gen(function* () {
+        const limiter = yield* make({ capacity: 1 })
+        assert.strictEqual(yield* limiter.withPermit(Effect.succeed("value")), "value")
+        assert.strictEqual(yield* Effect.flip(limiter.withPermit(Effect.fail("failure"))), "failure")
+        yield* Effect.exit(limiter.withPermit(Effect.die("defect")))
+        yield* Effect.exit(limiter.withPermit(Effect.interrupt))
+        const wrapped = limiter.wrap((a: number) => Effect.succeed(a * 2))
+        assert.strictEqual(yield* wrapped(2), 4)
+        assert.strictEqual((yield* limiter.state).held, 0)
+      })
+    )
+
+    claim(
+      "serves strictly in order of arrival: small requests don't overtake a large one",
+      Effect.gen(function* () {
+        const limiter = yield* make({ capacity: 3 })
+        const first = yield* work
+        const order: Array<string> = []
+        const say = (word: string) => Effect.sync(() => order.push(word))
+        const holder = yield* Effect.forkChild(limiter.withPermit(first.effect), { startImmediately: true })
+        yield* first.started
+        const fibers = yield* inOrder([
+          limiter.withPermits(3)(say("large")),
+          limiter.withPermits(1)(say("small")),
+          limiter.withPermits(2)(say("middle"))
+        ])
+        yield* Effect.sleep(50)
+        assert.deepStrictEqual(order, [])
+        assert.deepInclude(yield* limiter.state, { held: 1, waiting: 3 })
+        yield* first.end
+        yield* Fiber.joinAll([holder, ...fibers])
+        assert.strictEqual(order[0], "large")
+        assert.strictEqual(order.length, 3)
+      })
+    )
+
+    claim(
+      "refuses more permits than it has, at once",
+      Effect.gen(function* () {
+        const limiter = yield* make({ capacity: 2 })
+        for (const permits of [3, 0, 1.5, -1, Number.NaN]) {
+          const [error, elapsed] = yield* timed(Effect.flip(limiter.withPermits(permits)(Effect.void)))
+          assert.strictEqual(error._tag, "InvalidOptions")
+          assert.deepInclude(error, { field: "permits", value: permits })
+          took(elapsed, 0)
+        }
+      })
+    )
+
+    claim(
+      "fails at maxSleep, and has not lost its place to anyone by then",
+      Effect.gen(function* () {
+        const limiter = yield* make({ capacity: 1, maxSleep: 300 })
+        const first = yield* work
+        const holder = yield* Effect.forkChild(limiter.withPermit(first.effect), { startImmediately: true })
+        yield* first.started
+        const [error, elapsed] = yield* timed(Effect.flip(limiter.withPermit(Effect.void)))
+        assert.strictEqual(error._tag, "MaxSleepExceeded")
+        took(elapsed, 300)
+        assert.deepInclude(yield* limiter.state, { held: 1, waiting: 0 })
+        yield* first.end
+        yield* Fiber.join(holder)
+        yield* limiter.withPermit(Effect.void)
+      })
+    )
+
+    claim(
+      "lets those behind go on when a large request at the head gives up",
+      Effect.gen(function* () {
+        const name = freshName()
+        const patient = yield* Semaphore.make({ name, capacity: 2 })
+        const impatient = yield* Semaphore.make({ name, capacity: 2, maxSleep: 200 })
+        const first = yield* work
+        const holder = yield* Effect.forkChild(patient.withPermit(first.effect), { startImmediately: true })
+        yield* first.started
+        const [large] = yield* inOrder([Effect.flip(impatient.withPermits(2)(Effect.void))])
+        yield* Effect.sleep(50)
+        const [, elapsed] = yield* timed(patient.withPermit(Effect.void))
+        took(elapsed, 150)
+        if (large !== undefined) assert.strictEqual((yield* Fiber.join(large))._tag, "MaxSleepExceeded")
+        yield* first.end
+        yield* Fiber.join(holder)
+      })
+    )
+
+    claim(
+      "withPermitsIfAvailable never waits and never jumps the queue",
+      Effect.gen(function* () {
+        const limiter = yield* make({ capacity: 2 })
+        const first = yield* work
+        assert.deepStrictEqual(yield* limiter.withPermitsIfAvailable(2)(Effect.succeed("ran")), Option.some("ran"))
+        const holder = yield* Effect.forkChild(limiter.withPermit(first.effect), { startImmediately: true })
+        yield* first.started
+        assert.deepStrictEqual(yield* limiter.withPermitsIfAvailable(2)(Effect.succeed("ran")), Option.none())
+        const [large] = yield* inOrder([limiter.withPermits(2)(Effect.void)])
+        yield* Effect.sleep(50)
+        const [refused, elapsed] = yield* timed(limiter.withPermitsIfAvailable(1)(Effect.succeed("ran")))
+        assert.deepStrictEqual(refused, Option.none())
+        took(elapsed, 0)
+        yield* first.end
+        yield* Fiber.join(holder)
+        if (large !== undefined) yield* Fiber.join(large)
+      })
+    )
+
+    claim(
+      "a wait that is interrupted leaves the queue, and those behind it go on",
+      Effect.gen(function* () {
+        const limiter = yield* make({ capacity: 2 })
+        const first = yield* work
+        const holder = yield* Effect.forkChild(limiter.withPermit(first.effect), { startImmediately: true })
+        yield* first.started
+        const [large, small] = yield* inOrder([limiter.withPermits(2)(Effect.void), limiter.withPermit(Effect.void)])
+        yield* Effect.sleep(50)
+        if (large === undefined || small === undefined) return
+        yield* Fiber.interrupt(large)
+        yield* Fiber.join(small)
+        yield* first.end
+        yield* Fiber.join(holder)
+        assert.deepInclude(yield* limiter.state, { held: 0, waiting: 0 })
+      })
+    )
+
+    claim(
+      "acquire keeps permits until the scope closes, and tells what it holds",
+      Effect.gen(function* () {
+        const limiter = yield* make({ capacity: 3 })
+        yield* Effect.scoped(
+          Effect.gen(function* () {
+            const permit = yield* limiter.acquire(2)
+            const { held, holders } = yield* limiter.state
+            assert.strictEqual(held, 2)
+            assert.deepStrictEqual(
+              holders.map(({ id, permits, fencingToken }) => ({ id, permits, fencingToken })),
+              [{ id: permit.id, permits: 2, fencingToken: permit.fencingToken }]
+            )
+          })
+        )
+        assert.deepInclude(yield* limiter.state, { held: 0, holders: [] })
+      })
+    )
+
+    claim(
+      "every grant has a greater fencing token than those before it",
+      Effect.gen(function* () {
+        const limiter = yield* make({ capacity: 1 })
+        const token = Effect.map(Effect.scoped(limiter.acquire()), ({ fencingToken }) => fencingToken)
+        const tokens = yield* Effect.all([token, token, Effect.andThen(limiter.reset, token), token])
+        assert.deepStrictEqual(
+          tokens,
+          Array.from(new Set(tokens)).sort((a, b) => a - b)
+        )
+      })
+    )
+
+    claim(
+      "resize to more wakes waiters at once",
+      Effect.gen(function* () {
+        const limiter = yield* make({ capacity: 1 })
+        const [first, second] = yield* Effect.all([work, work])
+        const fibers = yield* inOrder([limiter.withPermit(first.effect), limiter.withPermit(second.effect)])
+        yield* first.started
+        yield* limiter.resize(2)
+        yield* second.started
+        assert.deepInclude(yield* limiter.state, { capacity: 2, held: 2 })
+        yield* Effect.all([first.end, second.end])
+        yield* Fiber.joinAll(fibers)
+      })
+    )
+
+    claim(
+      "resize to less grants nothing until enough permits are back, and refuses what no longer fits",
+      Effect.gen(function* () {
+        const limiter = yield* make({ capacity: 3 })
+        const [first, second] = yield* Effect.all([work, work])
+        const holders = yield* inOrder([limiter.withPermits(2)(first.effect), limiter.withPermit(second.effect)])
+        yield* Effect.all([first.started, second.started])
+        const large = yield* Effect.forkChild(Effect.flip(limiter.withPermits(3)(Effect.void)), {
+          startImmediately: true
+        })
+        const small = yield* Effect.forkChild(limiter.withPermit(Effect.succeed("ran")), { startImmediately: true })
+        yield* Effect.sleep(50)
+        yield* limiter.resize(1)
+        assert.strictEqual((yield* Fiber.join(large))._tag, "InvalidOptions")
+        yield* second.end
+        yield* Effect.sleep(50)
+        assert.deepInclude(yield* limiter.state, { capacity: 1, held: 2, waiting: 1 })
+        yield* first.end
+        assert.strictEqual(yield* Fiber.join(small), "ran")
+        yield* Fiber.joinAll(holders)
+        assert.strictEqual((yield* Effect.flip(limiter.resize(0)))._tag, "InvalidOptions")
+      })
+    )
+
+    claim(
+      "reset takes every permit away, and everyone notices",
+      Effect.gen(function* () {
+        const limiter = yield* make({ capacity: 2 })
+        let interrupted = false
+        const first = yield* work
+        const guarded = limiter.withPermit(
+          Effect.onInterrupt(first.effect, () =>
+            Effect.sync(() => {
+              interrupted = true
+            })
+          )
+        )
+        const [holder] = yield* inOrder([guarded])
+        yield* first.started
+        yield* Effect.scoped(
+          Effect.gen(function* () {
+            const permit = yield* limiter.acquire()
+            const [waiting] = yield* inOrder([limiter.withPermit(Effect.succeed("waited"))])
+            yield* Effect.sleep(50)
+            yield* limiter.reset
+            const lost = yield* Effect.flip(permit.lost)
+            assert.deepInclude(lost, { permitId: permit.id, fencingToken: permit.fencingToken })
+            if (holder === undefined || waiting === undefined) return
+            const error = yield* Effect.flip(Fiber.join(holder))
+            assert.strictEqual(error._tag, "PermitLost")
+            assert.isTrue(interrupted)
+            assert.strictEqual(yield* Fiber.join(waiting), "waited")
+          })
+        )
+        yield* Effect.sleep(20)
+        assert.deepInclude(yield* limiter.state, { held: 0, waiting: 0 })
+      })
+    )
+
+    claim(
+      "is shared by name, each request seeing its own limiter's capacity",
+      Effect.gen(function* () {
+        const name = freshName()
+        const small = yield* Semaphore.make({ name, capacity: 1, maxSleep: 100 })
+        const large = yield* Semaphore.make({ name, capacity: 2 })
+        const first = yield* work
+        const [holder] = yield* inOrder([small.withPermit(first.effect)])
+        yield* first.started
+        assert.strictEqual((yield* Effect.flip(small.withPermit(Effect.void)))._tag, "MaxSleepExceeded")
+        assert.strictEqual(yield* large.withPermit(Effect.succeed("fits")), "fits")
+        yield* first.end
+        if (holder !== undefined) yield* Fiber.join(holder)
+      })
+    )
+  })

@@ -6,6 +6,8 @@ export default defineConfig({
   test: {
     include: ["test/**/*.test.ts"],
     globalSetup: ["test/support/globalSetup.ts"],
-    testTimeout: 30_000
+    testTimeout: 30_000,
+    // Two cores, on which timing tests run as well.
+    maxConcurrency: 2
   }
 })

@@ -82,7 +82,7 @@ local key, client, call, max, min = KEYS[1], ARGV[2], redis.call, math.max, math
 local width = 3e15
 local base = { counter = -3 * width, Q = -2 * width, H = -width, G = 0, L = width }
 -- A millisecond or two.
-local batch = 500
+local batch = 200
 
 -- A server that is out of memory refuses the first write of a script, unless that one frees some, and none after it.
 if mustSucceed then call('ZREM', key, '') end

@@ -1,0 +1,378 @@
+import { randomUUID } from "node:crypto"
+import { readFileSync } from "node:fs"
+import { afterAll, assert, beforeAll, describe, it } from "@effect/vitest"
+import { Effect } from "effect"
+import { Redis } from "ioredis"
+import { inject } from "vitest"
+import { freshKeyPrefix } from "./support/keyPrefix.ts"
+import { type Build, build, encode, replaceOnce, runProgram } from "./support/semaphoreFuzz.ts"
+import type { Operation, Result } from "./support/semaphoreModel.ts"
+import type { Counts } from "./support/semaphoreProgram.ts"
+import { connect, startCluster, startServer } from "./support/servers.ts"
+
+/** Operations of one run; a long run is asked for by the environment. */
+const fuzzOperations = Number(process.env["STEINDAMM_FUZZ_STEPS"] ?? 60_000)
+
+const source = readFileSync(new URL("../lua/semaphore.lua", import.meta.url), "utf8")
+
+const second = 1_000_000
+const minute = 60 * second
+
+interface Reply {
+  readonly time: number
+  readonly next: number
+  readonly notices: ReadonlyArray<string>
+  readonly results: ReadonlyArray<Result>
+}
+
+const run = async (
+  redis: Redis,
+  key: string,
+  { now = 0, client = "a", notAfter = 0, publish = "", grace = 0 },
+  ...operations: ReadonlyArray<Operation>
+): Promise<Reply> => {
+  const header = [now, client, notAfter, publish, grace]
+  const reply = (await redis.eval(source, 1, key, ...header, ...operations.flatMap(encode))) as never
+  const [time, next, notices, results] = reply as [number, number, ReadonlyArray<string>, ReadonlyArray<Result>]
+  return { time, next, notices, results }
+}
+
+const acquire = (id: string, { lease = minute, giveUp = -1, ticket = 0 } = {}): Operation => ({
+  _tag: "acquire",
+  id,
+  lease,
+  giveUp,
+  ticket
+})
+const release = (id: string): Operation => ({ _tag: "release", id })
+const keep = (id: string, fence = 0): Operation => ({ _tag: "keep", id, lease: minute, fence })
+const look: Operation = { _tag: "look", count: 1000 }
+
+const codes = ({ results }: Reply) => results.map(([code]) => code)
+
+describe("lua/semaphore.lua", () => {
+  let redis: Redis
+  const users: Array<string> = []
+  beforeAll(() => {
+    redis = new Redis(inject("redisUrl"))
+  })
+  afterAll(async () => {
+    if (users.length > 0) await redis.call("ACL", "DELUSER", ...users)
+    await redis.quit()
+  })
+
+  /** A connection to the node of the shared cluster that has a key. */
+  const ownerOf = async (key: string): Promise<Redis> => {
+    const node = new Redis(inject("clusterUrl"))
+    const slot = Number(await node.cluster("KEYSLOT", key))
+    const ranges = (await node.cluster("SLOTS")) as unknown as Array<[number, number, [string, number]]>
+    node.disconnect()
+    const [, , [host, port]] = ranges.find(([first, last]) => first <= slot && slot <= last) ?? [0, 0, ["", 0]]
+    return new Redis(port, host)
+  }
+
+  /** A connection that may do anything but one command. */
+  const userWithout = async (command: string): Promise<Redis> => {
+    const username = randomUUID()
+    users.push(username)
+    await redis.call("ACL", "SETUSER", username, "on", "nopass", "~*", "&*", "+@all", `-${command}`)
+    return redis.duplicate({ username, password: "any", enableReadyCheck: false })
+  }
+
+  describe("over random programs", () => {
+    // Two at a time, so that the server works while we compare.
+    const runPrograms = async (builds: readonly [Build, Build], firstSeed: number, counts: Counts) => {
+      const prefix = freshKeyPrefix()
+      await Promise.all(builds.map((one, i) => runProgram(redis, one, prefix, firstSeed + i, counts)))
+    }
+
+    const buildBoth = async (text: string) => [await build(redis, text, 200), await build(redis, text, 3)] as const
+
+    it("decides as the model, tells whom it should, and keeps its counters right", { timeout: 3_600_000 }, async () => {
+      const builds = await buildBoth(source)
+      const counts: Counts = {}
+      for (let seed = 1; (counts["operations"] ?? 0) < fuzzOperations; seed += 2) {
+        await runPrograms(builds, seed, counts)
+      }
+      console.log(JSON.stringify(counts))
+      const everything = [
+        ...["held", "queued", "busy", "refused", "late"].map((code) => `acquire ${code}`),
+        ...["released", "left", "unknown"].map((code) => `release ${code}`),
+        ...["held", "queued", "unknown", "late"].map((code) => `keep ${code}`),
+        ...["resize resized", "resize late", "reset reset", "reset late", "look look"],
+        ...["notice grant", "notice refuse", "notice reset"],
+        ...["clock set back", "data lost", "process crashed", "recovered", "sent again"]
+      ]
+      for (const what of everything) assert.isAbove(counts[what] ?? 0, fuzzOperations / 100_000, what)
+    })
+
+    it.each<readonly [mistake: string, from: string, to: string]>([
+      ["newcomers pass the queue", "if sem.waiting == 0 and sem.used", "if sem.used"],
+      ["one permit too many", "if sem.used + weight > capacity then", "if sem.used + weight > capacity + 1 then"],
+      ["leases never end", "if sem.used > 0 or sem.waiting > 0 then dropOverdue('L') end", ""],
+      ["nobody gives up", "if sem.waiting > 0 then dropOverdue('G') end", ""],
+      ["a second release frees again", "if removed == 0 then return", "if removed == 3 then return"],
+      ["leaving is not counted", "sem.waiting = sem.waiting - 1", ""],
+      ["a holder still gives up", "'Q' .. id, 'G' .. id)", "'Q' .. id)"],
+      ["a release serves nobody", "  sem.headMayFit = true\n  return { remove(id) }", "  return { remove(id) }"],
+      ["a resize serves nobody", "sem.changed, sem.headMayFit = true, true", "sem.changed = true"],
+      ["an old ticket at the head waits", "  sem.headMayFit = true\n  sem.token", "  sem.token"],
+      ["old tickets are given again", "sem.token = max(sem.token, ticket)", ""],
+      ["a fencing token comes twice", "max(sem.token + 1, now)", "max(sem.token, now)"],
+      ["fencing tokens ignore the time", "max(sem.token + 1, now)", "sem.token + 1"],
+      ["lost permits come back", "if fence == 0 or sem.graceEnd == 0 then", "if fence == 0 then"],
+      ["recovered fencing tokens come again", "sem.token = max(sem.token, fence)", ""],
+      ["grants during the grace", "return sem.graceEnd > 0 or sem.workLeft", "return sem.workLeft"],
+      ["grants before all overdue are gone", "return sem.graceEnd > 0 or sem.workLeft", "return sem.graceEnd > 0"],
+      ["the grace is a second short", "(tonumber(uptime) - 1)", "tonumber(uptime)"],
+      ["the grace never ends", "if sem.graceEnd <= now then sem.graceEnd = 0 end", ""],
+      ["the end of the grace is no chance", "if sem.graceEnd > 0 then chance =", "if false then chance ="],
+      ["nobody looks after the grace", "headMayFit = true, -- ", "headMayFit = false, -- "],
+      ["late requests are served", "late = notAfter > 0 and serverTime > notAfter", "late = false"],
+      ["time runs backwards", "max(counter(5), clock - serverTime)", "0"],
+      ["the lag is forgotten", "put('lag', lag, 5)", ""],
+      ["a waiter that asks again waits twice", "if found[2] then", "if false then"],
+      ["a holder that asks again holds twice", "if found[1] then", "if false then"],
+      [
+        "a keep extends nothing",
+        "    setLease(id, lease)\n    return { 'held', tonumber",
+        "    return { 'held', tonumber"
+      ],
+      ["a reset gives no new fencing token", "local fence = nextToken()", "local fence = sem.token"],
+      [
+        "a reset leaves the capacity",
+        "sem.used, sem.waiting, sem.capacity, sem.graceEnd = 0, 0, 0, 0",
+        "sem.used, sem.waiting, sem.graceEnd = 0, 0, 0"
+      ],
+      [
+        "a reset leaves the grace",
+        "sem.used, sem.waiting, sem.capacity, sem.graceEnd = 0, 0, 0, 0",
+        "sem.used, sem.waiting, sem.capacity = 0, 0, 0"
+      ],
+      ["trying waits", "if giveUp == 0 then return { 'busy' } end", ""],
+      [
+        "a waiter that became too large blocks",
+        "    remove(id)\n    notify(clientOf(id), 'refuse'",
+        "    if true then return false end\n    notify(clientOf(id), 'refuse'"
+      ],
+      ["resize is ignored", "if sem.capacity > 0 then return sem.capacity end", ""],
+      ["others are not told", "notices[receiver] = list", ""],
+      ["numbers are rounded", "'%s %s %.0f'", "'%s %s %.15g'"],
+      ["a release waits for the queue", "if sem.headMayFit and operation ~= 'release' then", "if sem.headMayFit then"],
+      ["work without bound", "if served == batch then", "if false then"],
+      ["work that is left is forgotten", "sem.workLeft = sem.workLeft or #overdue == batch", ""]
+    ])("tells when %s", { timeout: 60_000 }, async (_, from, to) => {
+      const builds = await buildBoth(replaceOnce(source, from, to))
+      const counts: Counts = {}
+      const difference = async () => {
+        for (let seed = 1; (counts["operations"] ?? 0) < 60_000; seed += 2) {
+          try {
+            await runPrograms(builds, seed, counts)
+          } catch (cause) {
+            return cause
+          }
+        }
+        return undefined
+      }
+      assert.instanceOf(await difference(), Error)
+    })
+  })
+
+  it("grants by the server's clock when no time is passed in", async () => {
+    const key = `${freshKeyPrefix()}{clock}`
+    const [seconds, micros] = await redis.time()
+    const { time, next, results } = await run(redis, key, {}, acquire("1.1.a.1"), acquire("1.1.a.2"), look)
+    const [, fence] = results[0] ?? []
+    assert.isAtLeast(time, Number(seconds) * second + Number(micros))
+    assert.strictEqual(fence, time)
+    assert.strictEqual(next, minute)
+    const holder = ["1.1.a.1", 1, time, minute]
+    const waiter = ["1.1.a.2", 1, time + 1, minute]
+    assert.deepStrictEqual(results[2], ["look", 0, 1, 1, [holder], [waiter]])
+  })
+
+  it("remembers nothing of what it refused or didn't know", async () => {
+    const key = `${freshKeyPrefix()}{nothing}`
+    const refused = await run(redis, key, {}, acquire("2.1.a.1"), release("1.1.a.2"), keep("1.1.a.3", 5), look)
+    assert.deepStrictEqual(codes(refused), ["refused", "unknown", "unknown", "look"])
+    assert.strictEqual(await redis.exists(key), 0)
+  })
+
+  it("answers with an error and does nothing when an operation is malformed", async () => {
+    const key = `${freshKeyPrefix()}{malformed}`
+    const call = (...operations: ReadonlyArray<string | number>) =>
+      redis.eval(source, 1, key, 0, "a", 0, "", 0, ...encode(acquire("1.1.a.1")), ...operations).then(
+        () => "no error",
+        (error: Error) => error.message
+      )
+    assert.match(await call("borrow", "1.1.a.2"), /malformed operation borrow/)
+    assert.match(await call("keep", "1.1.a.1", minute), /malformed operation keep/)
+    assert.strictEqual(await redis.exists(key), 0)
+  })
+
+  it("is forgotten an hour after its last use, and not before the last lease ends", async () => {
+    const key = `${freshKeyPrefix()}{life}`
+    await run(redis, key, {}, acquire("1.2.a.1"))
+    assert.approximately(await redis.pttl(key), 3_600_000, 1000)
+    await run(redis, key, {}, acquire("1.2.a.2", { lease: 180 * minute }))
+    assert.approximately(await redis.pttl(key), 180 * 60_000, 1000)
+    const now = (await run(redis, key, {}, look)).time
+    await run(redis, key, { now: now + 10 * minute }, keep("1.2.a.1"))
+    assert.approximately(await redis.pttl(key), 170 * 60_000, 1000)
+    await run(redis, key, { now: now + 20 * minute }, release("1.2.a.2"))
+    assert.approximately(await redis.pttl(key), 60 * 60_000, 1000)
+  })
+
+  it("drops very many overdue waiters by and by, and grants nothing until they are gone", async () => {
+    const key = `${freshKeyPrefix()}{many}`
+    const now = 1_790_000_000 * second
+    const serials = Array.from({ length: 5000 }, (_, serial) => serial)
+    for (let i = 0; i < serials.length; i += 500) {
+      const requests = serials.slice(i, i + 500).map((serial) => acquire(`1.1.a.${serial}`))
+      await run(redis, key, { now }, ...requests)
+    }
+    const later = now + minute
+    let answer = await run(redis, key, { now: later, client: "b" }, acquire("1.1.b.1"), acquire("1.1.b.2"))
+    assert.deepStrictEqual([answer.next, codes(answer)], [0, ["queued", "queued"]])
+    let calls = 1
+    for (; answer.next === 0; calls++) {
+      assert.deepStrictEqual(answer.notices, [])
+      answer = await run(redis, key, { now: later, client: "b" })
+    }
+    assert.strictEqual(calls, 5000 / 200 + 1)
+    assert.match(String(answer.notices), /^grant 1\.1\.b\.1 \d+$/)
+    await redis.del(key)
+  })
+
+  it("grants very often by and by, in order", async () => {
+    const key = `${freshKeyPrefix()}{often}`
+    const requests = Array.from({ length: 1200 }, (_, serial) => acquire(`1.1.a.${serial}`))
+    await run(redis, key, {}, acquire("1.1.b.1"), ...requests)
+    const granted: Array<string> = []
+    let answer = await run(redis, key, {}, { _tag: "resize", capacity: 2000 })
+    for (; answer.next === 0; answer = await run(redis, key, {})) granted.push(...answer.notices)
+    granted.push(...answer.notices)
+    const ids = granted.map((notice) => notice.split(" ")[1])
+    assert.deepStrictEqual(
+      ids,
+      requests.map((request) => (request._tag === "acquire" ? request.id : ""))
+    )
+    await redis.del(key)
+  })
+
+  it("publishes to the channel of each process that is granted something, all in one message", async () => {
+    const key = `${freshKeyPrefix()}{publish}`
+    const subscriber = redis.duplicate()
+    await subscriber.subscribe(`${key}:b`)
+    const message = new Promise<string>((resolve) => subscriber.once("message", (_, text) => resolve(text)))
+    await run(redis, key, { client: "a" }, acquire("2.2.a.1"))
+    await run(redis, key, { client: "b" }, acquire("1.2.b.1"), acquire("1.2.b.2"))
+    const { notices } = await run(redis, key, { client: "a", publish: "PUBLISH" }, release("2.2.a.1"))
+    assert.deepStrictEqual(notices, [])
+    assert.match(await message, /^grant 1\.2\.b\.1 \d+,grant 1\.2\.b\.2 \d+$/)
+    subscriber.disconnect()
+  })
+
+  it("publishes to a sharded channel on the node that owns the key", async () => {
+    const key = `${freshKeyPrefix()}{sharded}`
+    const node = await ownerOf(key)
+    const subscriber = node.duplicate()
+    await subscriber.ssubscribe(`${key}:b`)
+    const message = new Promise<string>((resolve) => subscriber.once("smessage", (_, text) => resolve(text)))
+    await run(node, key, { client: "a" }, acquire("1.1.a.1"))
+    await run(node, key, { client: "b" }, acquire("1.1.b.1"))
+    await run(node, key, { client: "a", publish: "SPUBLISH" }, release("1.1.a.1"))
+    assert.match(await message, /^grant 1\.1\.b\.1 \d+$/)
+    subscriber.disconnect()
+    node.disconnect()
+  })
+
+  it("grants where the server forbids it to publish", async () => {
+    const key = `${freshKeyPrefix()}{mute}`
+    const mute = await userWithout("publish")
+    await run(redis, key, { client: "b" }, acquire("1.1.a.1"), acquire("1.1.b.1"))
+    const released = await run(mute, key, { publish: "PUBLISH" }, release("1.1.a.1"))
+    assert.deepStrictEqual(codes(released), ["released"])
+    assert.deepStrictEqual(codes(await run(redis, key, { client: "b" }, keep("1.1.b.1"))), ["held"])
+    mute.disconnect()
+  })
+
+  it("takes a server for old that doesn't tell how long it is up", async () => {
+    const key = `${freshKeyPrefix()}{blind}`
+    const blind = await userWithout("info")
+    const century = 100 * 365 * 24 * 60 * minute
+    assert.deepStrictEqual(codes(await run(redis, `${key}1`, { grace: century }, acquire("1.1.a.1"))), ["queued"])
+    assert.deepStrictEqual(codes(await run(blind, `${key}2`, { grace: century }, acquire("1.1.a.1"))), ["held"])
+    blind.disconnect()
+  })
+
+  it.live("grants nothing for a while after a server's start without data, so that its holders come back", () =>
+    Effect.gen(function* () {
+      const client = yield* connect(yield* startServer())
+      const call = (options: { readonly now?: number; readonly client?: string }, ...operations: Array<Operation>) =>
+        Effect.promise(() => run(client, "{grace}", { grace: minute, ...options }, ...operations))
+      const start = yield* call({ client: "a" }, acquire("1.1.a.1", { lease: 3 * minute }))
+      assert.deepStrictEqual(codes(start), ["queued"])
+      assert.isAbove(start.next, minute - 10 * second)
+      assert.isAtMost(start.next, minute + second)
+      const fence = start.time - 10 * second
+      const back = yield* call({ client: "b" }, keep("1.1.b.1", fence), keep("1.1.b.2"))
+      assert.deepStrictEqual(back.results, [["held", fence], ["unknown"]])
+      const held = yield* call({ now: start.time + 30 * second, client: "b" }, keep("1.1.b.1", fence))
+      assert.deepStrictEqual([codes(held), held.notices], [["held"], []])
+      const free = yield* call(
+        { now: start.time + 80 * second, client: "a" },
+        release("1.1.b.1"),
+        keep("1.1.b.3", fence)
+      )
+      assert.deepStrictEqual(codes(free), ["released", "unknown"])
+      assert.match(String(free.notices), /^grant 1\.1\.a\.1 /)
+    })
+  )
+
+  it.live("renews and releases when the server is out of memory, and refuses new requests", () =>
+    Effect.gen(function* () {
+      const client = yield* connect(yield* startServer({ config: { maxmemory: "3mb" } }))
+      const call = (...operations: Array<Operation>) => Effect.promise(() => run(client, "{full}", {}, ...operations))
+      const error = (...operations: Array<Operation>) =>
+        Effect.flip(Effect.tryPromise({ try: () => run(client, "{full}", {}, ...operations), catch: String }))
+      yield* call(acquire("1.1.a.1"), acquire("1.1.a.2"), acquire("1.1.a.3"))
+      const fill = (n: number): Effect.Effect<string> =>
+        Effect.flatMap(
+          Effect.promise(() => client.set(`fill${n}`, "x".repeat(10_000)).catch(String)),
+          (answer) => (answer === "OK" ? fill(n + 1) : Effect.succeed(answer))
+        )
+      assert.include(yield* fill(0), "OOM")
+      assert.include(yield* error(acquire("1.1.a.4")), "OOM")
+      assert.deepStrictEqual(codes(yield* call(keep("1.1.a.1"), keep("1.1.a.2"))), ["held", "queued"])
+      const mixed = yield* call(acquire("1.1.a.4"), release("1.1.a.1"), keep("1.1.a.2"))
+      assert.deepStrictEqual(codes(mixed), ["queued", "released", "held"])
+      assert.match(String(mixed.notices), /^grant 1\.1\.a\.2 \d+$/)
+    })
+  )
+
+  it.live("serves while its slot moves to another node, and afterwards there", () =>
+    Effect.gen(function* () {
+      const cluster = yield* startCluster()
+      const key = "{moving}"
+      const slot = Number(yield* cluster.primaries[0]?.command("CLUSTER", "KEYSLOT", key) ?? Effect.succeed(0))
+      const from = yield* cluster.ownerOf(slot)
+      const to = cluster.primaries.find((node) => node !== from) ?? from
+      const call = (node: Redis, ...operations: Array<Operation>) =>
+        Effect.promise(() => run(node, key, { publish: "SPUBLISH" }, ...operations))
+      const source = yield* connect(from)
+      yield* call(source, acquire("1.1.a.1"), acquire("1.1.b.1"))
+      const meanwhile = Effect.gen(function* () {
+        assert.deepStrictEqual(codes(yield* call(source, release("1.1.a.1"))), ["released"])
+        assert.deepStrictEqual(codes(yield* call(source, keep("1.1.b.1"))), ["held"])
+        assert.deepStrictEqual(codes(yield* call(source, { _tag: "reset" })), ["reset"])
+        assert.deepStrictEqual(codes(yield* call(source, acquire("1.1.a.2"), acquire("1.1.a.3"))), ["held", "queued"])
+      })
+      yield* cluster.moveSlot(slot, to, meanwhile)
+      assert.deepStrictEqual(codes(yield* call(yield* connect(to), keep("1.1.a.2"), keep("1.1.a.3"))), [
+        "held",
+        "queued"
+      ])
+    })
+  )
+})

@@ -125,17 +125,19 @@ local function adopt(state, rules)
   state.capacity, state.amount, state.interval, state.origin = rules.capacity, rules.amount, rules.interval, rules.origin
 end
 
--- Gives the state, whether it was remembered with other rules, and whether it has to be remembered from now on.
+-- Gives the state, whether it was remembered with other rules, and whether time counts from here, so that it has to be
+-- remembered whatever comes of the request.
 local function load(remembered, rules)
   if not remembered or now >= forgottenAt(remembered, rules) then
     return fresh(rules), 0, rules.initial < rules.capacity
   end
   local state = remembered
-  if now < state.at then setBack(state) end
+  local starts = now < state.at
+  if starts then setBack(state) end
   advance(state)
-  if agrees(state, rules) then return state, 0, false end
+  if agrees(state, rules) then return state, 0, starts end
   adopt(state, rules)
-  return state, 1, false
+  return state, 1, starts
 end
 
 local function affordableAt(state, amount)

@@ -166,7 +166,10 @@ export interface Loaded {
   readonly state: State
   /** It was remembered with other rules than the caller's, whose rules hold from here on. */
   readonly disagreed: boolean
-  /** It wasn't remembered, and starts with fewer tokens than it would have if it had been: now it has to be. */
+  /**
+   * Time counts from here, and so the state has to be remembered whatever comes of the request: the clock was set back,
+   * or the bucket starts with fewer tokens than its capacity.
+   */
   readonly starts: boolean
 }
 
@@ -174,10 +177,11 @@ export const load = (remembered: State | undefined, rules: Rules, now: number): 
   if (remembered === undefined || now >= forgottenAt(remembered, rules)) {
     return { state: fresh(rules, now), disagreed: false, starts: rules.initial < rules.capacity }
   }
-  const state = advance(now < remembered.at ? setBack(remembered, now) : remembered, now)
+  const starts = now < remembered.at
+  const state = advance(starts ? setBack(remembered, now) : remembered, now)
   return agrees(state, rules)
-    ? { state, disagreed: false, starts: false }
-    : { state: adopt(state, rules, now), disagreed: true, starts: false }
+    ? { state, disagreed: false, starts }
+    : { state: adopt(state, rules, now), disagreed: true, starts }
 }
 
 /** When refills will have covered the debt and `amount`; undefined if never, or not within what can be counted. */

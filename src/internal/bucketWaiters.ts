@@ -20,8 +20,8 @@ interface Promised {
 }
 
 interface Waiter {
-  /** Continues the fiber as first of the line. */
-  moveUp: (() => void) | undefined
+  /** Lets the fiber look at its place again. */
+  wake: (() => void) | undefined
   /** The promise that it ran on. */
   served: Reservation | undefined
 }
@@ -34,25 +34,37 @@ class Line {
     return this.waiters.size === 0
   }
 
+  /** Joins where its promise belongs: nearly always at the end, but a fiber may be late to tell what it was promised. */
   enter(promised: Promised): Node<Waiter> {
-    let before = this.promises.last
-    while (before !== undefined && before.value.due > promised.due) before = before.previous
-    this.promises.add(promised, before ?? null)
-    return this.waiters.add({ moveUp: undefined, served: undefined })
+    let promise = this.promises.last
+    let waiter = this.waiters.last
+    while (promise !== undefined && promise.value.due > promised.due) {
+      promise = promise.previous
+      waiter = waiter?.previous
+    }
+    const overtaken = waiter === undefined ? this.waiters.first : undefined
+    this.promises.add(promised, promise ?? null)
+    const entered = this.waiters.add({ wake: undefined, served: undefined }, waiter ?? null)
+    overtaken?.value.wake?.()
+    return entered
   }
 
   untilServed(waiter: Node<Waiter>): Effect.Effect<void> {
-    const asFirst = Effect.suspend(() =>
-      Effect.andThen(
-        sleepUntil(this.promises.first?.value.due ?? 0),
-        Effect.sync(() => this.serve(waiter))
-      )
-    )
-    return this.waiters.first === waiter
-      ? asFirst
-      : Effect.callback<void>((resume) => {
-          waiter.value.moveUp = () => resume(asFirst)
-        })
+    return Effect.suspend(() => {
+      const woken = Effect.callback<void>((resume) => {
+        waiter.value.wake = () => resume(Effect.void)
+      })
+      const due = this.promises.first?.value.due
+      if (this.waiters.first !== waiter || due === undefined) {
+        return Effect.flatMap(woken, () => this.untilServed(waiter))
+      }
+      const slept = Effect.as(sleepUntil(due), true)
+      return Effect.flatMap(Effect.raceFirst(slept, Effect.as(woken, false)), (isDue) => {
+        if (!isDue || this.waiters.first !== waiter) return this.untilServed(waiter)
+        this.serve(waiter)
+        return Effect.void
+      })
+    })
   }
 
   private serve(waiter: Node<Waiter>): void {
@@ -75,7 +87,7 @@ class Line {
   private step(waiter: Node<Waiter>): void {
     const wasFirst = this.waiters.first === waiter
     this.waiters.remove(waiter)
-    if (wasFirst) this.waiters.first?.value.moveUp?.()
+    if (wasFirst) this.waiters.first?.value.wake?.()
   }
 }
 

@@ -80,21 +80,26 @@ class Reader {
     throw new Broken(new InvalidOptions({ name: this.name, field, value, rule }))
   }
 
+  private get(field: string, fallback: unknown): unknown {
+    const value = this.options[field]
+    return value === undefined ? fallback : value
+  }
+
   number(field: string, fallback: number, rule: string, holds: (n: number) => boolean): number {
-    const value = this.options[field] ?? fallback
+    const value = this.get(field, fallback)
     if (typeof value !== "number" || !Number.isFinite(value) || !holds(value)) this.fail(field, value, rule)
     return value
   }
 
   literal<A extends string>(field: string, fallback: A, allowed: ReadonlyArray<A>): A {
-    const value = this.options[field] ?? fallback
+    const value = this.get(field, fallback)
     const found = allowed.find((one) => one === value)
     return found ?? this.fail(field, value, allowed.map((one) => `"${one}"`).join(" or "))
   }
 
   /** In whole microseconds. */
   duration(field: string, fallback: Duration.Input, rule: string, holds: (micros: number) => boolean): number {
-    const value = this.options[field] ?? fallback
+    const value = this.get(field, fallback)
     const micros = microsOf(value)
     if (micros === undefined || !holds(micros)) this.fail(field, value, rule)
     return micros
@@ -124,7 +129,8 @@ const isRecord = (value: unknown): value is Record<string, unknown> =>
   typeof value === "object" && value !== null && !Array.isArray(value)
 
 const microsOf = (value: unknown): number | undefined => {
-  if (typeof value === "number" && Number.isNaN(value)) return undefined
+  // Effect takes these for nothing at all; here they are mistakes.
+  if (Number.isNaN(value) || (isRecord(value) && Object.keys(value).length === 0)) return undefined
   const duration = Duration.fromInput(value as Duration.Input)
   return Option.isSome(duration) ? Math.round(Duration.toMicros(duration.value)) : undefined
 }

@@ -1,0 +1,318 @@
+import { assert, describe, it } from "vitest"
+import * as Bucket from "../src/internal/bucket.ts"
+import { type Event, earliest, lowestLevel } from "./support/bucketModel.ts"
+import { type Random, seeded } from "./support/random.ts"
+
+const rules = (overrides: Partial<Bucket.Rules> = {}): Bucket.Rules => ({
+  capacity: 5,
+  amount: 1,
+  interval: 10,
+  origin: -1,
+  initial: overrides.capacity ?? 5,
+  expiry: 1_000_000,
+  ...overrides
+})
+
+/** A bucket that time passes for. */
+class Simulation {
+  now: number
+  state: Bucket.State | undefined
+  readonly start: number
+  private readonly rules: Bucket.Rules
+
+  constructor(rules: Bucket.Rules, now = 1000) {
+    this.rules = rules
+    this.now = now
+    this.start = now
+  }
+
+  private load(): Bucket.State {
+    return Bucket.load(this.state, this.rules, this.now).state
+  }
+
+  reserve(amount: number, maxWait = Bucket.maxSpan): Bucket.Outcome {
+    const loaded = Bucket.load(this.state, this.rules, this.now)
+    const { state, outcome } = Bucket.reserve(loaded.state, amount, maxWait)
+    if (outcome._tag !== "TooLong" || loaded.starts) this.state = state
+    return outcome
+  }
+
+  giveBack(reservation: Bucket.Reservation, amount = reservation.amount): number {
+    const { state, returned } = Bucket.giveBack(this.load(), reservation, amount)
+    this.state = state
+    return returned
+  }
+
+  charge(amount: number): void {
+    this.state = Bucket.charge(this.load(), amount)
+  }
+
+  wait(amount: number): number {
+    return Bucket.look(this.load(), amount).wait
+  }
+
+  available(): number {
+    return Bucket.look(this.load(), 1).available
+  }
+}
+
+const reserved = (outcome: Bucket.Outcome): Bucket.Outcome & { readonly _tag: "Reserved" } => {
+  if (outcome._tag !== "Reserved") throw new Error(`Expected a reservation, got ${JSON.stringify(outcome)}`)
+  return outcome
+}
+
+const randomRules = (random: Random): Bucket.Rules => {
+  const capacity = random.integer(1, 30)
+  return rules({
+    capacity,
+    amount: random.integer(1, capacity),
+    interval: random.integer(1, 20),
+    origin: random.chance(0.3) ? random.integer(0, 300) : -1,
+    initial: random.chance(0.7) ? capacity : random.integer(0, capacity)
+  })
+}
+
+describe("a token bucket's decisions", () => {
+  it("are those of a jar of tokens, counted refill by refill", () => {
+    for (let seed = 1; seed <= 1500; seed++) {
+      const random = seeded(seed)
+      const own = randomRules(random)
+      const bucket = new Simulation(own, random.integer(300, 1000))
+      const taken: Array<Event> = []
+      for (let step = 0; step < 25; step++) {
+        // The first request is when the bucket begins.
+        if (step > 0) bucket.now += random.pick([0, 0, 1, random.integer(0, 30), random.integer(0, 200)])
+        const amount = random.integer(1, own.capacity)
+        const maxWait = random.pick([0, random.integer(0, 100), Bucket.maxSpan])
+        const expected = (earliest(own, bucket.start, taken, bucket.now, amount) ?? 0) - bucket.now
+        const outcome = bucket.reserve(amount, maxWait)
+        if (outcome._tag === "Empty") assert.fail(`seed ${seed}: empty`)
+        assert.strictEqual(outcome.wait, expected, `seed ${seed}, step ${step}`)
+        assert.strictEqual(outcome._tag, expected > maxWait ? "TooLong" : "Reserved", `seed ${seed}, step ${step}`)
+        if (outcome._tag === "Reserved") {
+          taken.push({ time: bucket.now + outcome.wait, amount, waited: outcome.wait > 0 })
+        }
+      }
+    }
+  })
+
+  it("never let out more than the jar holds, whatever is given back, and in whatever order", () => {
+    let middle = 0
+    for (let seed = 1; seed <= 20_000; seed++) {
+      const random = seeded(seed)
+      const own = randomRules(random)
+      const bucket = new Simulation(own, random.integer(300, 1000))
+      const pending: Array<{
+        readonly runs: number
+        readonly waited: boolean
+        readonly reservation: Bucket.Reservation
+      }> = []
+      const history: Array<Event> = []
+      const settle = () => {
+        for (let i = 0; i < pending.length; ) {
+          const one = pending[i]
+          if (one === undefined || one.runs > bucket.now) i++
+          else {
+            pending.splice(i, 1)
+            history.push({ time: one.runs, amount: one.reservation.amount, waited: one.waited })
+            if (random.chance(0.2)) {
+              const back = bucket.giveBack(one.reservation, random.integer(0, one.reservation.amount))
+              if (back > 0) history.push({ time: bucket.now, amount: -back, waited: false })
+            }
+          }
+        }
+      }
+      let lastRun = 0
+      for (let step = 0; step < 60; step++) {
+        if (step > 0) bucket.now += random.pick([0, 0, 0, 1, random.integer(0, 10), random.integer(0, 60)])
+        settle()
+        if (random.chance(0.65) || pending.length === 0) {
+          const amount = random.chance(0.5) ? 1 : random.integer(1, own.capacity)
+          const outcome = bucket.reserve(amount, random.pick([Bucket.maxSpan, random.integer(0, 300)]))
+          if (outcome._tag !== "Reserved") continue
+          const runs = bucket.now + outcome.wait
+          const others = pending.map((one) => one.runs)
+          assert.isAtLeast(runs, Math.max(0, ...others), `seed ${seed}: overtakes a promise`)
+          lastRun = Math.max(lastRun, runs)
+          pending.push({ runs, waited: outcome.wait > 0, reservation: outcome.reservation })
+        } else {
+          const index = random.chance(0.5) ? pending.length - 1 : random.integer(0, pending.length - 1)
+          const [one] = pending.splice(index, 1)
+          if (one === undefined) continue
+          const back = bucket.giveBack(one.reservation)
+          if (index < pending.length) middle++
+          assert.isAtMost(back, one.reservation.amount)
+        }
+      }
+      bucket.now = Math.max(bucket.now, lastRun)
+      for (const { runs, waited, reservation } of pending)
+        history.push({ time: runs, amount: reservation.amount, waited })
+      assert.isAtLeast(lowestLevel(own, bucket.start, history), 0, `seed ${seed}`)
+    }
+    assert.isAbove(middle, 10_000)
+  })
+
+  it("lose nothing when the latest promises are given back, one after the other", () => {
+    for (let seed = 1; seed <= 2000; seed++) {
+      const random = seeded(seed)
+      const own = randomRules(random)
+      const bucket = new Simulation(own)
+      for (let i = 0; i < 5; i++) bucket.reserve(random.integer(1, own.capacity))
+      bucket.now += random.integer(0, 20)
+      const amount = random.integer(1, own.capacity)
+      const before = bucket.wait(amount)
+      const reservations = Array.from({ length: random.integer(1, 8) }, () =>
+        reserved(bucket.reserve(random.integer(1, own.capacity)))
+      )
+      for (const { reservation, wait } of reservations.reverse()) {
+        assert.isTrue(wait > 0 || bucket.giveBack(reservation) === reservation.amount)
+        if (wait > 0) assert.strictEqual(bucket.giveBack(reservation), reservation.amount, `seed ${seed}`)
+      }
+      assert.strictEqual(bucket.wait(amount), before, `seed ${seed}`)
+    }
+  })
+
+  it("do not drift over a million steps", () => {
+    for (const own of [rules({ interval: 1000 }), rules({ capacity: 7, amount: 3, interval: 997, initial: 7 })]) {
+      const bucket = new Simulation(own)
+      const random = seeded(7)
+      let taken = 0
+      for (let step = 0; step < 1_000_000; step++) {
+        bucket.now += random.integer(1, 3)
+        if (bucket.reserve(1, 0)._tag === "Reserved") taken++
+      }
+      const refilled = Math.floor((bucket.now - bucket.start) / own.interval) * own.amount
+      assert.strictEqual(taken + bucket.available(), own.capacity + refilled)
+    }
+  })
+
+  it("deliver the whole rate to whoever asks a little too late each time", () => {
+    const bucket = new Simulation(rules({ capacity: 2, interval: 1000, initial: 0 }))
+    bucket.reserve(1, 0)
+    let taken = 0
+    for (let step = 0; step < 1000; step++) {
+      bucket.now += 1999
+      while (bucket.reserve(1, 0)._tag === "Reserved") taken++
+    }
+    assert.strictEqual(taken, 1999)
+  })
+
+  it("pass on a debt to those who come later", () => {
+    const bucket = new Simulation(rules({ capacity: 2 }))
+    bucket.charge(6)
+    assert.strictEqual(bucket.wait(1), 50)
+    bucket.now += 45
+    assert.strictEqual(bucket.wait(1), 5)
+  })
+
+  it("count nothing twice and make nobody wait longer when the clock is set back", () => {
+    const bucket = new Simulation(rules({ capacity: 3, interval: 100 }))
+    for (let i = 0; i < 3; i++) bucket.reserve(1)
+    bucket.now += 150
+    assert.strictEqual(bucket.wait(2), 50)
+    bucket.reserve(1, 0)
+    assert.strictEqual(bucket.wait(1), 50)
+    bucket.now -= 1_000
+    assert.strictEqual(bucket.wait(1), 50)
+    assert.strictEqual(bucket.reserve(1, 0)._tag, "TooLong")
+    bucket.now += 50
+    assert.strictEqual(bucket.wait(1), 0)
+  })
+
+  it("count a window once when the clock is set back over its beginning", () => {
+    const bucket = new Simulation(rules({ capacity: 1, interval: 100, origin: 0 }), 1090)
+    bucket.reserve(1)
+    bucket.now = 1100
+    assert.strictEqual(bucket.reserve(1, 0)._tag, "Reserved")
+    bucket.now = 1095
+    assert.strictEqual(bucket.reserve(1, 0)._tag, "TooLong")
+    bucket.now = 1100
+    assert.strictEqual(bucket.reserve(1, 0)._tag, "TooLong")
+  })
+
+  it("carry tokens and the part of an interval over to other rules, and never more", () => {
+    const slow = rules({ capacity: 10, interval: 100, initial: 4 })
+    const fast = rules({ capacity: 3, amount: 1, interval: 50 })
+    const before = Bucket.load(undefined, slow, 1000).state
+    const { state, disagreed } = Bucket.load(before, fast, 1050)
+    assert.isTrue(disagreed)
+    assert.strictEqual(state.level, 3)
+    // Half an interval of the slow one had brought half a token: half an interval of the fast one.
+    assert.strictEqual(state.slot, 1025)
+    for (let seed = 1; seed <= 5000; seed++) {
+      const random = seeded(seed)
+      const [one, other] = [randomRules(random), randomRules(random)]
+      let state: Bucket.State | undefined
+      let now = 1000
+      let taken = 0
+      let refilled = 0
+      for (let step = 0; step < 40; step++) {
+        const elapsed = random.integer(0, 30)
+        now += elapsed
+        refilled += elapsed * Math.max(one.amount / one.interval, other.amount / other.interval)
+        const loaded = Bucket.load(state, random.pick([one, other]), now)
+        const decided = Bucket.reserve(loaded.state, 1, 0)
+        state = decided.state
+        if (decided.outcome._tag === "Reserved") taken++
+      }
+      const most = Math.max(one.capacity, other.capacity) + refilled + Math.max(one.amount, other.amount)
+      assert.isAtMost(taken, most, `seed ${seed}`)
+    }
+  })
+
+  it("forget a bucket when it is full and idle for expiry, and a quota after its last activity", () => {
+    const bucket = rules({ expiry: 1000, initial: 5 })
+    const drained = Bucket.reserve(Bucket.load(undefined, bucket, 0).state, 5, 0).state
+    assert.strictEqual(Bucket.forgottenAt(drained, bucket), 1050)
+    assert.isFalse(Bucket.isSameAsNone(drained, bucket, 49))
+    assert.isTrue(Bucket.isSameAsNone(drained, bucket, 50))
+    const quota = rules({ amount: 0, interval: 0, expiry: 1000 })
+    const used = Bucket.reserve(Bucket.load(undefined, quota, 0).state, 5, 0).state
+    assert.strictEqual(Bucket.forgottenAt(used, quota), 1000)
+    assert.isFalse(Bucket.isSameAsNone(used, quota, 999))
+    const asked = Bucket.load(used, quota, 500).state
+    assert.strictEqual(Bucket.forgottenAt(asked, quota), 1500)
+  })
+
+  it("void what was reserved before a reset", () => {
+    const own = rules()
+    const first = Bucket.reserve(Bucket.load(undefined, own, 1000).state, 3, 0)
+    const { reservation } = reserved(first.outcome)
+    const renewed = Bucket.reset(first.state, own)
+    const used = Bucket.reserve(renewed, 3, 0).state
+    assert.strictEqual(Bucket.giveBack(used, reservation, 3).returned, 0)
+  })
+
+  it("stay exact near the largest numbers, and refuse what lies beyond", () => {
+    const own = rules({
+      capacity: Bucket.maxAmount,
+      amount: 1,
+      interval: 1,
+      initial: 0,
+      expiry: Bucket.maxSpan
+    })
+    const now = 1_800_000_000_000_000
+    const state = Bucket.load(undefined, own, now).state
+    assert.deepInclude(Bucket.reserve(state, 1_000_000_000_000_001, Bucket.maxSpan).outcome, {
+      wait: 1_000_000_000_000_001
+    })
+    assert.strictEqual(Bucket.reserve(state, Bucket.maxAmount, Bucket.maxSpan).outcome._tag, "TooLong")
+    const fast = rules({
+      capacity: Bucket.maxAmount,
+      amount: Bucket.maxAmount,
+      interval: 1,
+      initial: 0,
+      expiry: Bucket.maxSpan
+    })
+    let crowded = Bucket.load(undefined, fast, now).state
+    let refused = 0
+    for (let i = 0; i < 5; i++) {
+      const decided = Bucket.reserve(crowded, Bucket.maxAmount, Bucket.maxSpan)
+      crowded = decided.state
+      if (decided.outcome._tag === "TooLong") refused++
+      assert.isAtLeast(crowded.level, -Bucket.maxAmount)
+    }
+    assert.isAbove(refused, 0)
+    assert.strictEqual(Bucket.load(crowded, fast, now + 3_600_000_000).state.level, Bucket.maxAmount)
+  })
+})

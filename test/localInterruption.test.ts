@@ -1,0 +1,170 @@
+import { assert, describe, it } from "@effect/vitest"
+import { Effect, Exit, Fiber, Scheduler } from "effect"
+import { TestClock } from "effect/testing"
+import { LocalLive, Semaphore, TokenBucket } from "steindamm"
+import { seeded } from "./support/random.ts"
+
+/** Runs an effect that yields after every few operations, lets it go on for a number of turns, and interrupts it. */
+const interruptedAfter = <A, E, R>(effect: Effect.Effect<A, E, R>, operations: number, turns: number) =>
+  Effect.gen(function* () {
+    const fiber = yield* Effect.forkChild(Effect.provideService(effect, Scheduler.MaxOpsBeforeYield, operations), {
+      startImmediately: true
+    })
+    for (let turn = 0; turn < turns; turn++) yield* Effect.yieldNow
+    yield* Fiber.interrupt(fiber)
+    return yield* Fiber.await(fiber)
+  })
+
+const sweep = <E, R>(body: (operations: number, turns: number) => Effect.Effect<void, E, R>) =>
+  Effect.gen(function* () {
+    // With fewer than three operations between two yields a fiber gets nowhere.
+    for (let operations = 3; operations <= 64; operations = Math.ceil(operations * 1.3)) {
+      for (let turns = 0; turns <= 40; turns++) yield* body(operations, turns)
+    }
+  })
+
+describe("an interruption at any point", () => {
+  it.effect("of work behind a semaphore brings its permit back", () =>
+    Effect.gen(function* () {
+      const limiter = yield* Semaphore.make({ name: "run", capacity: 2 })
+      let completed = 0
+      yield* sweep((operations, turns) =>
+        Effect.gen(function* () {
+          const work = limiter.withPermit(
+            Effect.andThen(
+              Effect.yieldNow,
+              Effect.sync(() => completed++)
+            )
+          )
+          yield* interruptedAfter(work, operations, turns)
+          assert.deepInclude(yield* limiter.state, { held: 0, waiting: 0 }, `${operations} ${turns}`)
+        })
+      )
+      assert.isAbove(completed, 0)
+    }).pipe(Effect.provide(LocalLive))
+  )
+
+  it.effect("of a wait for a semaphore leaves the queue to those behind", () =>
+    Effect.gen(function* () {
+      const limiter = yield* Semaphore.make({ name: "wait", capacity: 1 })
+      yield* sweep((operations, turns) =>
+        Effect.gen(function* () {
+          const holder = yield* Effect.forkChild(limiter.withPermit(Effect.andThen(Effect.yieldNow, Effect.yieldNow)), {
+            startImmediately: true
+          })
+          const leaving = yield* Effect.forkChild(
+            interruptedAfter(limiter.withPermit(Effect.void), operations, turns),
+            {
+              startImmediately: true
+            }
+          )
+          const behind = yield* Effect.forkChild(limiter.withPermit(Effect.succeed("served")), {
+            startImmediately: true
+          })
+          yield* Fiber.join(leaving)
+          assert.strictEqual(yield* Fiber.join(behind), "served")
+          yield* Fiber.join(holder)
+          assert.deepInclude(yield* limiter.state, { held: 0, waiting: 0 }, `${operations} ${turns}`)
+        })
+      )
+    }).pipe(Effect.provide(LocalLive))
+  )
+
+  it.effect("of a scope that acquires brings the permit back", () =>
+    Effect.gen(function* () {
+      const limiter = yield* Semaphore.make({ name: "acquire", capacity: 1 })
+      yield* sweep((operations, turns) =>
+        Effect.gen(function* () {
+          const work = Effect.scoped(Effect.andThen(limiter.acquire(), Effect.yieldNow))
+          yield* interruptedAfter(work, operations, turns)
+          assert.deepInclude(yield* limiter.state, { held: 0, waiting: 0 }, `${operations} ${turns}`)
+        })
+      )
+    }).pipe(Effect.provide(LocalLive))
+  )
+
+  it.effect("of a request for tokens gives back what no work used", () =>
+    Effect.gen(function* () {
+      const limiter = yield* TokenBucket.make({ name: "tokens", capacity: 4, refillFrequency: "1 hour" })
+      // Between the moment when work is begun and its first step there may be one yield, in which nobody can tell.
+      const begun = new Map<number, number>()
+      yield* sweep((operations, turns) =>
+        Effect.gen(function* () {
+          yield* limiter.reset
+          let steps = 0
+          const work = limiter.withPermit(
+            Effect.andThen(
+              Effect.sync(() => steps++),
+              Effect.yieldNow
+            )
+          )
+          yield* interruptedAfter(work, operations, turns)
+          const { tokens } = yield* limiter.state
+          if (tokens !== 4 - steps) begun.set(operations, (begun.get(operations) ?? 0) + 4 - steps - tokens)
+        })
+      )
+      for (const [operations, times] of begun) assert.isAtMost(times, 2, `${operations}`)
+    }).pipe(Effect.provide(LocalLive))
+  )
+
+  it.effect("of a wait for tokens lets those behind it move up", () =>
+    Effect.gen(function* () {
+      yield* sweep((operations, turns) =>
+        Effect.gen(function* () {
+          const limiter = yield* TokenBucket.make({ name: `${operations} ${turns}`, capacity: 1, initialTokens: 0 })
+          const leaving = yield* Effect.forkChild(
+            interruptedAfter(limiter.withPermit(Effect.void), operations, turns),
+            {
+              startImmediately: true
+            }
+          )
+          const behind = yield* Effect.forkChild(limiter.withPermit(Effect.void), { startImmediately: true })
+          yield* Fiber.join(leaving)
+          yield* TestClock.adjust("1 second")
+          for (let turn = 0; turn < 5; turn++) yield* Effect.yieldNow
+          assert.isDefined(behind.pollUnsafe(), `${operations} ${turns}`)
+          assert.strictEqual((yield* limiter.state).tokens, 0)
+        })
+      )
+    }).pipe(Effect.provide(LocalLive))
+  )
+
+  it.effect("loses and invents nothing in twenty thousand random rounds", () =>
+    Effect.gen(function* () {
+      const random = seeded(1)
+      const limiter = yield* Semaphore.make({ name: "random", capacity: 3 })
+      let inside = 0
+      let peak = 0
+      let interrupted = 0
+      const section = (permits: number) =>
+        limiter.withPermits(permits)(
+          Effect.gen(function* () {
+            inside += permits
+            peak = Math.max(peak, inside)
+            for (let i = random.integer(0, 3); i > 0; i--) yield* Effect.yieldNow
+          }).pipe(
+            Effect.ensuring(
+              Effect.sync(() => {
+                inside -= permits
+              })
+            )
+          )
+        )
+      for (let round = 0; round < 2000; round++) {
+        const fibers = yield* Effect.forEach(Array.from({ length: 10 }), () =>
+          Effect.forkChild(
+            interruptedAfter(section(random.integer(1, 3)), random.integer(3, 64), random.integer(0, 12)),
+            {
+              startImmediately: true
+            }
+          )
+        )
+        for (const fiber of fibers) if (Exit.isFailure(yield* Fiber.join(fiber))) interrupted++
+      }
+      assert.strictEqual(inside, 0)
+      assert.strictEqual(peak, 3)
+      assert.isAbove(interrupted, 2000)
+      assert.deepInclude(yield* limiter.state, { held: 0, waiting: 0 })
+    }).pipe(Effect.provide(LocalLive))
+  )
+})

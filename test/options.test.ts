@@ -1,0 +1,246 @@
+import { assert, describe, it } from "@effect/vitest"
+import { Config, ConfigProvider, DateTime, Duration, Effect, Layer } from "effect"
+import { TestClock } from "effect/testing"
+import {
+  InvalidOptions,
+  LocalLive,
+  Semaphore,
+  type SemaphoreLimiter,
+  TokenBucket,
+  type TokenBucketLimiter
+} from "steindamm"
+
+type Options = Record<string, unknown>
+
+type Made = Effect.Effect<TokenBucketLimiter | SemaphoreLimiter, InvalidOptions, TokenBucket | Semaphore>
+
+const make = {
+  TokenBucket: (options: unknown): Made => TokenBucket.make(options as never),
+  Semaphore: (options: unknown): Made => Semaphore.make(options as never)
+} as const
+
+const notNumbers = [Number.NaN, Number.POSITIVE_INFINITY, Number.NEGATIVE_INFINITY, "3", null, {}, [], true, 3n]
+const notDurations = [Number.NaN, -1, "soon", "-1 second", Duration.millis(-1), null, {}, true, () => 1]
+
+/** For each field, what breaks its rule; an array with a second member sets other fields as well. */
+const broken: Record<keyof typeof make, Record<string, ReadonlyArray<readonly [value: unknown, others?: Options]>>> = {
+  TokenBucket: {
+    name: ["", undefined, null, 5, "x".repeat(513), "é".repeat(257)].map((value) => [value] as const),
+    capacity: [...notNumbers, 0, -1, 1e-7, 4e9 + 1].map((value) => [value] as const),
+    refillAmount: [
+      ...[...notNumbers, -1, 1e-7, 6].map((value) => [value] as const),
+      [0],
+      [0, { refillFrequency: "1 second" }]
+    ],
+    refillFrequency: [
+      ...[...notDurations, 0, 0.5, "999 micros", "Infinity"].map((value) => [value] as const),
+      ["2080 weeks", { refillAmount: 1 }]
+    ],
+    refill: ["sometimes", "", 1, null, true].map((value) => [value] as const),
+    initialTokens: [...notNumbers, -1, 5.1].map((value) => [value] as const),
+    tokensToConsume: [...notNumbers, -1, 5.1].map((value) => [value] as const),
+    maxSleep: notDurations.map((value) => [value] as const),
+    expiry: [...notDurations, 0, "0 millis"].map((value) => [value] as const),
+    windowStartTime: [
+      Number.NaN,
+      Number.POSITIVE_INFINITY,
+      -1,
+      "yesterday",
+      new Date(Number.NaN),
+      new Date(86_400_001),
+      true,
+      {}
+    ].map((value) => [value] as const)
+  },
+  Semaphore: {
+    name: ["", undefined, null, 5, "x".repeat(513)].map((value) => [value] as const),
+    capacity: [...notNumbers, 0, -1, 1.5, 2 ** 31].map((value) => [value] as const),
+    maxSleep: notDurations.map((value) => [value] as const),
+    expiry: [...notDurations, 0, 99, "99 millis"].map((value) => [value] as const)
+  }
+}
+
+const allowed: Record<keyof typeof make, Record<string, ReadonlyArray<readonly [value: unknown, others?: Options]>>> = {
+  TokenBucket: {
+    name: ["x", "x".repeat(512), "é".repeat(256), "{}", "a b\n", "🚦"].map((value) => [value] as const),
+    capacity: [
+      [1e-6, { refillAmount: 1e-6, tokensToConsume: 0 }],
+      [4e9, { refillAmount: 4e9 }],
+      [0.5, { refillAmount: 0.5, tokensToConsume: 0.5 }]
+    ],
+    refillAmount: [[1e-6], [5], [0, { refillFrequency: 0 }]],
+    refillFrequency: [["1 millis"], [1], ["52 weeks"], [Duration.seconds(2)], [0, { refillAmount: 0 }]],
+    refill: [["interval"], ["continuous"]],
+    initialTokens: [[0], [5], [2.5]],
+    tokensToConsume: [[0], [5], [1e-9]],
+    maxSleep: [[0], ["Infinity"], [Duration.infinity], [1.5], ["1 minute"]],
+    expiry: [[1], ["Infinity"], ["1 minute"]],
+    windowStartTime: [[0], [86_400_000], [new Date(0)], ["1970-01-01T12:00:00Z"], [DateTime.makeUnsafe(5)]]
+  },
+  Semaphore: {
+    name: [["x"]],
+    capacity: [[1], [2 ** 31 - 1]],
+    maxSleep: [[0], ["Infinity"], ["1 minute"]],
+    expiry: [[100], ["100 millis"], ["Infinity"]]
+  }
+}
+
+const kinds = ["TokenBucket", "Semaphore"] as const
+
+const show = (value: unknown): string => {
+  if (typeof value === "string")
+    return value.length > 20 ? `${value.slice(0, 5)}… (${value.length})` : JSON.stringify(value)
+  return typeof value === "object" && value !== null ? (Array.isArray(value) ? "[]" : String(value)) : String(value)
+}
+
+describe.each(kinds)("%s.make", (kind) => {
+  for (const [field, values] of Object.entries(broken[kind])) {
+    for (const [value, others = {}] of values) {
+      it.effect(
+        `refuses ${field} = ${show(value)}${Object.keys(others).length === 0 ? "" : ` with ${JSON.stringify(others)}`}`,
+        () =>
+          Effect.gen(function* () {
+            yield* TestClock.setTime(86_400_000)
+            const error = yield* Effect.flip(make[kind]({ name: "limiter", ...others, [field]: value }))
+            assert.instanceOf(error, InvalidOptions)
+            assert.strictEqual(error.field, field)
+            assert.strictEqual(
+              error.name,
+              field === "name" && typeof value !== "string" ? "" : field === "name" ? value : "limiter"
+            )
+            assert.isNotEmpty(error.rule)
+            assert.include(error.message, field)
+            if (value === undefined || Number.isNaN(value)) return
+            assert.strictEqual(error.value, value)
+          }).pipe(Effect.provide(LocalLive))
+      )
+    }
+  }
+
+  for (const [field, values] of Object.entries(allowed[kind])) {
+    for (const [value, others = {}] of values) {
+      it.effect(`takes ${field} = ${show(value)}`, () =>
+        Effect.gen(function* () {
+          yield* TestClock.setTime(86_400_000)
+          const limiter = yield* make[kind]({ name: "limiter", ...others, [field]: value })
+          assert.isAbove((yield* limiter.state).capacity, 0)
+        }).pipe(Effect.provide(LocalLive))
+      )
+    }
+  }
+
+  it.effect("refuses what is no object, and fields that it doesn't know", () =>
+    Effect.gen(function* () {
+      for (const options of [undefined, null, 5, "limiter", []]) {
+        assert.strictEqual((yield* Effect.flip(make[kind](options))).field, "options")
+      }
+      const error = yield* Effect.flip(make[kind]({ name: "limiter", capcity: 3 }))
+      assert.deepInclude(error, { field: "capcity", value: 3 })
+      assert.include(error.rule, "capacity")
+    }).pipe(Effect.provide(LocalLive))
+  )
+
+  it.effect("treats an undefined option as one that isn't there", () =>
+    Effect.gen(function* () {
+      const limiter = yield* make[kind]({ name: "limiter", capacity: undefined, maxSleep: undefined })
+      assert.strictEqual((yield* limiter.state).capacity, 5)
+    }).pipe(Effect.provide(LocalLive))
+  )
+})
+
+describe("arguments", () => {
+  const refused = (effect: Effect.Effect<unknown, unknown>, field: string, value: unknown) =>
+    Effect.map(Effect.flip(effect), (error) => {
+      assert.instanceOf(error, InvalidOptions)
+      assert.strictEqual(error.field, field)
+      if (!Number.isNaN(value)) assert.strictEqual(error.value, value)
+    })
+
+  it.effect("of a token bucket follow its rules, and nothing is consumed when they don't", () =>
+    Effect.gen(function* () {
+      const limiter = yield* TokenBucket.make({ name: "limiter" })
+      for (const value of [
+        Number.NaN,
+        -1,
+        5.1,
+        Number.POSITIVE_INFINITY,
+        "2",
+        null
+      ] as ReadonlyArray<unknown> as ReadonlyArray<never>) {
+        yield* refused(limiter.withPermits(value)(Effect.void), "permits", value)
+        yield* refused(limiter.withPermitsIfAvailable(value)(Effect.void), "permits", value)
+        yield* refused(Effect.scoped(limiter.acquire(value)), "permits", value)
+        yield* refused(limiter.reserve(value), "permits", value)
+      }
+      assert.strictEqual((yield* limiter.state).tokens, 5)
+      const reservation = yield* limiter.reserve(2)
+      for (const value of [
+        Number.NaN,
+        -1,
+        Number.POSITIVE_INFINITY,
+        "2"
+      ] as ReadonlyArray<unknown> as ReadonlyArray<never>) {
+        yield* refused(reservation.settle(value), "actual", value)
+      }
+      yield* reservation.settle(1)
+      assert.strictEqual((yield* limiter.state).tokens, 4)
+    }).pipe(Effect.provide(LocalLive))
+  )
+
+  it.effect("of a semaphore follow its rules, and nothing is held when they don't", () =>
+    Effect.gen(function* () {
+      const limiter = yield* Semaphore.make({ name: "limiter" })
+      for (const value of [
+        Number.NaN,
+        -1,
+        0,
+        1.5,
+        6,
+        2 ** 31,
+        "2",
+        null
+      ] as ReadonlyArray<unknown> as ReadonlyArray<never>) {
+        yield* refused(limiter.withPermits(value)(Effect.void), "permits", value)
+        yield* refused(limiter.withPermitsIfAvailable(value)(Effect.void), "permits", value)
+        yield* refused(Effect.scoped(limiter.acquire(value)), "permits", value)
+      }
+      for (const value of [Number.NaN, -1, 0, 1.5, 2 ** 31, "2"] as ReadonlyArray<unknown> as ReadonlyArray<never>) {
+        yield* refused(limiter.resize(value), "capacity", value)
+      }
+      assert.deepInclude(yield* limiter.state, { held: 0, waiting: 0, capacity: 5 })
+    }).pipe(Effect.provide(LocalLive))
+  )
+})
+
+describe("a limiter as a service", () => {
+  class Plain extends TokenBucket.Service<Plain>()("test/Plain", { name: "plain", capacity: 2 }) {}
+  class Wrong extends Semaphore.Service<Wrong>()("test/Wrong", { name: "wrong", capacity: 0 }) {}
+  class Configured extends Semaphore.Service<Configured>()(
+    "test/Configured",
+    Config.all({ name: Config.succeed("configured"), capacity: Config.Int("POOL") })
+  ) {}
+
+  it.effect("is made from options", () =>
+    Plain.use((limiter) => Effect.map(limiter.state, ({ capacity }) => assert.strictEqual(capacity, 2))).pipe(
+      Effect.provide(Plain.layer.pipe(Layer.provide(LocalLive)))
+    )
+  )
+
+  it.effect("is made from a Config", () =>
+    Configured.use((limiter) => Effect.map(limiter.state, ({ capacity }) => assert.strictEqual(capacity, 7))).pipe(
+      Effect.provide(Configured.layer.pipe(Layer.provide(LocalLive))),
+      Effect.provide(ConfigProvider.layer(ConfigProvider.fromEnv({ env: { POOL: "7" } })))
+    )
+  )
+
+  it.effect("fails to build with what is wrong", () =>
+    Effect.gen(function* () {
+      const wrong = yield* Effect.flip(Layer.build(Wrong.layer.pipe(Layer.provide(LocalLive))))
+      assert.deepInclude(wrong, { _tag: "InvalidOptions", field: "capacity" })
+      const missing = yield* Effect.flip(Layer.build(Configured.layer.pipe(Layer.provide(LocalLive)))).pipe(
+        Effect.provide(ConfigProvider.layer(ConfigProvider.fromEnv({ env: {} })))
+      )
+      assert.strictEqual(missing._tag, "ConfigError")
+    }).pipe(Effect.scoped)
+  )
+})

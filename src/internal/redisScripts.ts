@@ -23,8 +23,29 @@ export type SemaphoreReply = readonly [
   results: ReadonlyArray<SemaphoreResult>
 ]
 
+const phrases = (line: string): ReadonlyArray<string> => (line === "" ? [] : line.split(","))
+
+const entries = (list: string): ReadonlyArray<ReadonlyArray<string | number>> =>
+  list === ""
+    ? []
+    : list.split(";").map((entry) => {
+        const [id = "", ...numbers] = entry.split(":")
+        return [id, ...numbers.map(Number)]
+      })
+
+const readResult = (phrase: string): SemaphoreResult => {
+  const [answer = "", ...words] = phrase.split(" ")
+  if (answer !== "look") return [answer, ...words.map(Number)]
+  const [holders = "", waiters = ""] = words.splice(3)
+  return [answer, ...words.map(Number), entries(holders), entries(waiters)]
+}
+
 export const semaphoreScript: RedisScript<SemaphoreReply> = makeRedisScript({
   name: "semaphore",
   source: semaphoreSource,
-  decode: (reply) => reply as SemaphoreReply
+  decode: (reply) => {
+    const [times = "", notices = "", results = ""] = String(reply).split("\n")
+    const [time = 0, next = 0] = times.split(" ").map(Number)
+    return [time, next, phrases(notices), phrases(results).map(readResult)]
+  }
 })

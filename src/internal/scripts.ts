@@ -46,11 +46,11 @@ export const semaphoreScript: string = `-- Semaphores: leases, weights, strict f
 --       An id is weight.capacity.client.serial: how many permits it is about, how many there are as its client sees it,
 --       its client, and [A-Za-z0-9_-]+ that this client uses once.
 --
--- Reply 1 now, by the server's clock
---       2 time until a call may find that more can be granted, for then a lease ends; 0: at once, for work was left;
---         -1: nobody waits
---       3 the notices for the calling client. They happened later than what the same call answers about the same id
---       4 for each operation
+-- Reply one string, which is read faster than nested arrays; three lines of phrases that are separated by commas
+--       1 now next             now: by the server's clock; next: time until a call may find that more can be granted,
+--                              for then a lease ends; 0: at once, for work was left; -1: nobody waits
+--       2 the notices for the calling client. They happened later than what the same call answers about the same id
+--       3 for each operation
 --           acquire   held fence | queued ticket since | busy (giveUp was 0) | refused capacity (too large) | late
 --           release   released (it held) | left (it waited) | unknown
 --           keep      held fence | queued ticket since | unknown (it lost, or its place is gone) | late
@@ -58,11 +58,12 @@ export const semaphoreScript: string = `-- Semaphores: leases, weights, strict f
 --           reset     reset fence | late
 --           look      look capacity used waiting holders waiters
 --                       capacity: what resize set, or 0; used: the weight of all holders
---                       holders: {id, weight, fence, lease left} each, in order of their grants
---                       waiters: {id, weight, ticket, lease left} each, in order of the queue
+--                       holders: id:weight:fence:left each, in order of their grants; left: what their lease has left
+--                       waiters: id:weight:ticket:left each, in order of the queue
+--                       both are separated by semicolons, and empty if there are none
 --         \`since\`: a notice grants this place in the queue only if its fence is greater
 --
--- Notices go to the channel <key>:<client>, all for one client in one message, separated by commas
+-- Notices go to the channel <key>:<client>, all for one client in one message, phrases separated by commas
 --       grant id fence       it holds
 --       refuse id capacity   it waited, and has become too large
 --       reset * fence        who holds by a lower fence has lost, who waits since a lower token has left the queue
@@ -81,9 +82,10 @@ while at <= #ARGV do
 end
 
 local key, client, call, max, min = KEYS[1], ARGV[2], redis.call, math.max, math.min
+local format, concat = string.format, table.concat
 local width = 3e15
 local base = { counter = -3 * width, Q = -2 * width, H = -width, G = 0, L = width }
--- A millisecond or two.
+-- Two milliseconds or three, with a hundred thousand in the queue.
 local batch = 200
 
 -- A server that is out of memory refuses the first write of a script, unless that one frees some, and none after it.
@@ -217,7 +219,7 @@ local notices = { [client] = {} }
 local function notify(receiver, what, id, number)
   local list = notices[receiver] or {}
   notices[receiver] = list
-  list[#list + 1] = string.format('%s %s %.0f', what, id, number)
+  list[#list + 1] = format('%s %s %.0f', what, id, number)
 end
 
 -- A server may forbid to publish; that must not undo what was granted.
@@ -225,7 +227,7 @@ local function tellOthers()
   local publish = ARGV[4]
   if publish == '' then return end
   for receiver, list in pairs(notices) do
-    if receiver ~= client then redis.pcall(publish, key .. ':' .. receiver, table.concat(list, ',')) end
+    if receiver ~= client then redis.pcall(publish, key .. ':' .. receiver, concat(list, ',')) end
   end
 end
 
@@ -280,11 +282,11 @@ local function renew(id, lease)
   local found = call('ZMSCORE', key, 'H' .. id, 'Q' .. id)
   if found[1] then
     setLease(id, lease)
-    return { 'held', tonumber(found[1]) - base.H }
+    return format('held %.0f', tonumber(found[1]) - base.H)
   end
   if found[2] then
     setLease(id, lease)
-    return { 'queued', tonumber(found[2]) - base.Q, sem.token }
+    return format('queued %.0f %.0f', tonumber(found[2]) - base.Q, sem.token)
   end
   return nil
 end
@@ -294,19 +296,19 @@ local function enqueue(id, lease, giveUp, ticket)
   put('Q', id, ticket)
   if giveUp > 0 then put('G', id, momentIn(giveUp)) end
   setLease(id, lease)
-  return { 'queued', ticket, sem.token }
+  return format('queued %.0f %.0f', ticket, sem.token)
 end
 
 local function acquire(id, lease, giveUp, ticket)
-  if late then return { 'late' } end
+  if late then return 'late' end
   local weight, capacity = weightOf(id), capacityFor(id)
-  if weight > capacity then return { 'refused', capacity } end
+  if weight > capacity then return format('refused %.0f', capacity) end
   if sem.waiting == 0 and sem.used + weight <= capacity and not closed() then
     hold(id, weight, nextToken())
     setLease(id, lease)
-    return { 'held', sem.token }
+    return format('held %.0f', sem.token)
   end
-  if giveUp == 0 then return { 'busy' } end
+  if giveUp == 0 then return 'busy' end
   if ticket == 0 then return enqueue(id, lease, giveUp, nextToken()) end
   -- It may come before the head.
   sem.headMayFit = true
@@ -316,28 +318,28 @@ end
 
 local function release(id)
   sem.headMayFit = true
-  return { remove(id) }
+  return remove(id)
 end
 
 -- As long as nothing was granted, a holder can be unknown only because the data was lost: it still holds.
 local function recover(id, lease, fence)
-  if fence == 0 or sem.graceEnd == 0 then return { 'unknown' } end
-  if late then return { 'late' } end
+  if fence == 0 or sem.graceEnd == 0 then return 'unknown' end
+  if late then return 'late' end
   sem.token = max(sem.token, fence)
   hold(id, weightOf(id), fence)
   setLease(id, lease)
-  return { 'held', fence }
+  return format('held %.0f', fence)
 end
 
 local function resize(capacity)
-  if late then return { 'late' } end
+  if late then return 'late' end
   sem.changed, sem.headMayFit = true, true
   sem.capacity = capacity
-  return { 'resized' }
+  return 'resized'
 end
 
 local function reset()
-  if late then return { 'late' } end
+  if late then return 'late' end
   local clients = {}
   for _, member in ipairs(call('ZRANGEBYSCORE', key, base.L, '+inf')) do clients[clientOf(member:sub(2))] = true end
   local fence = nextToken()
@@ -346,7 +348,7 @@ local function reset()
   call('ZREMRANGEBYSCORE', key, base.Q, '+inf')
   sem.used, sem.waiting, sem.capacity, sem.graceEnd = 0, 0, 0, 0
   sem.changed, sem.workLeft = true, false
-  return { 'reset', fence }
+  return format('reset %.0f', fence)
 end
 
 local function list(class, count)
@@ -355,13 +357,15 @@ local function list(class, count)
   for i = 1, #found, 2 do
     local id = found[i]:sub(2)
     local leaseEnd = tonumber(call('ZSCORE', key, 'L' .. id)) - base.L
-    listed[#listed + 1] = { id, weightOf(id), tonumber(found[i + 1]) - base[class], leaseEnd - now }
+    local value = tonumber(found[i + 1]) - base[class]
+    listed[#listed + 1] = format('%s:%.0f:%.0f:%.0f', id, weightOf(id), value, leaseEnd - now)
   end
-  return listed
+  return concat(listed, ';')
 end
 
 local function look(count)
-  return { 'look', sem.capacity, sem.used, sem.waiting, list('H', count), list('Q', count) }
+  local numbers = format('look %.0f %.0f %.0f ', sem.capacity, sem.used, sem.waiting)
+  return numbers .. list('H', count) .. ' ' .. list('Q', count)
 end
 
 local function serve(operation, first, second, third, fourth)
@@ -411,7 +415,8 @@ local function untilNextChance()
   return chance - now
 end
 
-return { serverTime, untilNextChance(), notices[client], results }
+local times = format('%.0f %.0f\\n', serverTime, untilNextChance())
+return times .. concat(notices[client], ',') .. '\\n' .. concat(results, ',')
 `
 
 export const tokenBucketScript: string = `-- Token buckets: decide about requests for tokens, in order, each at once and for good.

@@ -4,7 +4,8 @@
  */
 import { isDeepStrictEqual } from "node:util"
 import type { Redis } from "ioredis"
-import type { Operation, Result } from "./semaphoreModel.ts"
+import { semaphoreScript } from "../../src/internal/redisScripts.ts"
+import type { Operation } from "./semaphoreModel.ts"
 import { type Counts, Program, type Step } from "./semaphoreProgram.ts"
 
 const callsInProgram = 150
@@ -174,7 +175,7 @@ const checkModel = (
     if (isDeepStrictEqual(actual, expected)) return
     throw new Error(`${what}:\n  actual ${JSON.stringify(actual)}\n  model  ${JSON.stringify(expected)}`)
   }
-  const [time, next, own, results] = reply as [number, number, Array<string>, Array<Result>]
+  const [time, next, own, results] = semaphoreScript.decode(reply)
   mustBe("results", results, answer.results)
   mustBe("time and next", [time, next], [call.time, answer.next])
   mustBe("notices of the caller", own, answer.notices.get(call.client))

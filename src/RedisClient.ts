@@ -224,7 +224,7 @@ const make = Effect.fnUntraced(function* (template: Redis | Cluster, settings: R
           clock,
           random,
           replyTimeout: Duration.toMillis(replyTimeout),
-          onTrouble: (error) => log(Effect.logWarning("Redis is out of reach; calls wait for it", error)),
+          onTrouble: (error) => log(Effect.logWarning(`Redis is out of reach, calls wait for it: ${error.message}`)),
           onRecovery: () => log(Effect.logInfo("Redis is in reach again"))
         })
     ),

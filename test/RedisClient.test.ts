@@ -1,47 +1,19 @@
+import { spawn } from "node:child_process"
+import { once } from "node:events"
 import { assert, describe, it } from "@effect/vitest"
-import { Clock, Duration, Effect, Exit, Fiber, Layer, Scope } from "effect"
-import { Redis as EffectRedis } from "effect/persistence"
-import { makeRedisScript, RedisClient, type RedisScript } from "steindamm/redis"
+import { Config, ConfigProvider, Effect, Exit, Fiber, Layer, Queue, Redacted, Scope } from "effect"
+import { Redis as EffectRedis, RateLimiter } from "effect/persistence"
+import { Cluster, Redis } from "ioredis"
+import { RedisClient } from "steindamm/redis"
 import { inject } from "vitest"
 import { freshKeyPrefix } from "./support/keyPrefix.ts"
+import { startProxy } from "./support/proxy.ts"
+import { count, keyOf, quiet, reasonOf, run, script } from "./support/redisRun.ts"
+import { connect, until as eventually, startCluster, startServer } from "./support/servers.ts"
 
 type RedisLayer = Layer.Layer<RedisClient | EffectRedis.Redis, unknown>
 
-const script = <A>(source: string, decode: (reply: unknown) => A): RedisScript<A> =>
-  makeRedisScript({ name: "test", source, decode })
-
-const count = script("return redis.call('INCR', KEYS[1])", Number)
 const echo = script("return ARGV", (reply) => reply as ReadonlyArray<string>)
-
-const forever = Number.POSITIVE_INFINITY
-
-const within = (duration: Duration.Input) =>
-  Effect.map(Clock.monotonicTimeNanos, (now) => Number(now) / 1000 + Duration.toMillis(duration) * 1000)
-
-/** Runs a script with the options that matter to a test. */
-const run = Effect.fnUntraced(function* <A>(
-  script: RedisScript<A>,
-  keys: ReadonlyArray<string>,
-  options: {
-    readonly within?: Duration.Input
-    readonly retryLost?: boolean
-    readonly args?: ReadonlyArray<string>
-  } = {}
-) {
-  const redis = yield* RedisClient
-  const deadline = options.within === undefined ? forever : yield* within(options.within)
-  return yield* redis.run(script, keys, options.args ?? [], {
-    operation: "test",
-    name: "limiter",
-    deadline,
-    retryLost: options.retryLost ?? false
-  })
-})
-
-const keyOf = (name: string) => RedisClient.useSync((redis) => redis.key({ kind: "TokenBucket", name }))
-
-/** The reason why a script fails. */
-const reasonOf = (...args: Parameters<typeof run>) => Effect.map(Effect.flip(run(...args)), ({ reason }) => reason)
 
 const single = (keyPrefix = freshKeyPrefix()) => RedisClient.layer({ url: inject("redisUrl"), keyPrefix })
 const cluster = (keyPrefix = freshKeyPrefix()) => RedisClient.layer({ nodes: [inject("clusterUrl")], keyPrefix })
@@ -152,5 +124,328 @@ describe.each(modes)("RedisClient on %s", (mode, layer) => {
       yield* Scope.close(scope, Exit.void)
       assert.strictEqual(yield* Effect.provide(reasonOf(count, ["{a}"]), context), "Closed")
     })
+  )
+})
+
+describe.each(modes)("push messages on %s", (_mode, layer) => {
+  const publish = script("return redis.call(ARGV[1], ARGV[2], ARGV[3])", Number)
+
+  const publishTo = (channel: string, message: string) =>
+    Effect.flatMap(RedisClient, ({ publishCommand }) =>
+      run(publish, [channel], { args: [publishCommand, channel, message], within: "10 seconds" })
+    )
+
+  /** A subscription whose messages and establishments are waited for. */
+  const listen = Effect.fnUntraced(function* (channel: string) {
+    const messages = yield* Queue.unbounded<string>()
+    const established = yield* Queue.unbounded<true>()
+    const redis = yield* RedisClient
+    yield* redis.subscribe(channel, {
+      onMessage: (message) => void Queue.offerUnsafe(messages, message),
+      onEstablished: () => void Queue.offerUnsafe(established, true)
+    })
+    return { message: Queue.take(messages), established: Queue.take(established), messages }
+  })
+
+  it.live("arrive from scripts, at every subscriber of a channel and at no other", () =>
+    Effect.gen(function* () {
+      const channels = yield* Effect.forEach(["one", "two", "three", "four"], keyOf)
+      const listeners = yield* Effect.forEach([...channels, ...channels], listen)
+      for (const { established } of listeners) yield* established
+      for (const channel of channels) yield* publishTo(channel, `to ${channel}`)
+      for (const [index, { message }] of listeners.entries()) {
+        assert.strictEqual(yield* message, `to ${channels[index % channels.length]}`)
+      }
+      for (const { messages } of listeners) assert.strictEqual(yield* Queue.size(messages), 0)
+    }).pipe(Effect.provide(layer()))
+  )
+
+  it.live("stop when the scope of the subscription closes", () =>
+    Effect.gen(function* () {
+      const channel = yield* keyOf("short")
+      yield* Effect.scoped(Effect.flatMap(listen(channel), ({ established }) => established))
+      yield* eventually(Effect.map(publishTo(channel, "unheard"), (receivers) => receivers === 0))
+    }).pipe(Effect.provide(layer()))
+  )
+
+  it.live("start for a late subscriber of a channel at once", () =>
+    Effect.gen(function* () {
+      const channel = yield* keyOf("shared")
+      yield* Effect.flatMap(listen(channel), ({ established }) => established)
+      const late = yield* listen(channel)
+      yield* late.established
+      yield* publishTo(channel, "hello")
+      assert.strictEqual(yield* late.message, "hello")
+    }).pipe(Effect.provide(layer()))
+  )
+})
+
+describe("push messages survive", () => {
+  const publish = script("return redis.call('SPUBLISH', KEYS[1], ARGV[1])", Number)
+
+  it.live("killed connections, and tell that they have been established again", () =>
+    Effect.gen(function* () {
+      const server = yield* startServer()
+      yield* Effect.gen(function* () {
+        const redis = yield* RedisClient
+        const established = yield* Queue.unbounded<true>()
+        const messages = yield* Queue.unbounded<string>()
+        yield* redis.subscribe("news", {
+          onMessage: (message) => void Queue.offerUnsafe(messages, message),
+          onEstablished: () => void Queue.offerUnsafe(established, true)
+        })
+        for (let round = 0; round < 5; round++) {
+          yield* Queue.take(established)
+          assert.strictEqual(yield* server.command("PUBLISH", "news", round), 1)
+          assert.strictEqual(yield* Queue.take(messages), String(round))
+          yield* server.command("CLIENT", "KILL", "TYPE", "pubsub")
+        }
+        yield* Queue.take(established)
+        yield* server.kill
+        yield* server.start()
+        yield* Queue.take(established)
+        assert.strictEqual(yield* server.command("PUBLISH", "news", "again"), 1)
+      }).pipe(Effect.provide(quiet(RedisClient.layer({ url: server.url }))))
+    })
+  )
+
+  it.live("a connection that has become half-open", () =>
+    Effect.gen(function* () {
+      const server = yield* startServer()
+      const proxy = yield* startProxy(server)
+      yield* Effect.gen(function* () {
+        const redis = yield* RedisClient
+        const established = yield* Queue.unbounded<true>()
+        yield* redis.subscribe("news", {
+          onMessage: () => {},
+          onEstablished: () => void Queue.offerUnsafe(established, true)
+        })
+        yield* Queue.take(established)
+        proxy.goHalfOpen()
+        yield* Queue.take(established)
+      }).pipe(Effect.provide(quiet(RedisClient.layer({ url: proxy.url, replyTimeout: 200 }))))
+    })
+  )
+
+  it.live("the moving of their slot to another node", () =>
+    Effect.gen(function* () {
+      const cluster = yield* startCluster()
+      yield* Effect.gen(function* () {
+        const redis = yield* RedisClient
+        const established = yield* Queue.unbounded<true>()
+        const messages = yield* Queue.unbounded<string>()
+        yield* redis.subscribe("{a}", {
+          onMessage: (message) => void Queue.offerUnsafe(messages, message),
+          onEstablished: () => void Queue.offerUnsafe(established, true)
+        })
+        const slot = redis.slotOf("{a}")
+        for (let round = 0; round < 3; round++) {
+          yield* Queue.take(established)
+          yield* eventually(
+            Effect.map(
+              run(publish, ["{a}"], { args: [String(round)], retryLost: true }),
+              (receivers) => receivers === 1
+            )
+          )
+          assert.strictEqual(yield* Queue.take(messages), String(round))
+          const owner = yield* cluster.ownerOf(slot)
+          const next = cluster.primaries[(cluster.primaries.indexOf(owner) + 1) % 3] ?? owner
+          yield* cluster.moveSlot(slot, next)
+        }
+        yield* Queue.take(established)
+      }).pipe(Effect.provide(quiet(RedisClient.layer({ nodes: [cluster.url] }))))
+    })
+  )
+})
+
+describe("connections", () => {
+  it.live("are opened when they are needed, and all closed with the layer", () =>
+    Effect.gen(function* () {
+      const server = yield* startServer()
+      const observer = yield* connect(server)
+      const clients = Effect.promise(async () =>
+        Number(/connected_clients:(\d+)/.exec(await observer.info("clients"))?.[1])
+      )
+      yield* Effect.gen(function* () {
+        const redis = yield* RedisClient
+        assert.strictEqual(yield* clients, 1)
+        yield* run(count, ["{a}"])
+        assert.strictEqual(yield* clients, 2)
+        yield* redis.subscribe("news", { onMessage: () => {}, onEstablished: () => {} })
+        yield* eventually(Effect.map(clients, (n) => n === 3))
+      }).pipe(Effect.provide(RedisClient.layer({ url: server.url })), Effect.scoped)
+      yield* eventually(Effect.map(clients, (n) => n === 1))
+    })
+  )
+
+  it("let the process end when the layer is closed, whatever state they are in", async () => {
+    const program = `
+      import { Effect } from "effect"
+      import { RedisClient } from "steindamm/redis"
+      const use = Effect.gen(function* () {
+        const redis = yield* RedisClient
+        yield* redis.subscribe("news", { onMessage: () => {}, onEstablished: () => {} })
+        yield* redis.run({ name: "", source: "return 1", sha1: "e0e1f9fabfc9d4800c877a703b823ac0578ff8db", decode: Number },
+          ["{a}"], [], { operation: "test", deadline: Infinity, retryLost: true }).pipe(Effect.timeoutOption(300))
+      })
+      const { REDIS, CLUSTER } = process.env
+      for (const layer of [RedisClient.layer({ url: REDIS }), RedisClient.layer({ nodes: [CLUSTER] }),
+        RedisClient.layer({ url: "redis://127.0.0.1:1" }), RedisClient.layer({ nodes: ["redis://127.0.0.1:1"] }),
+        RedisClient.layer({ sentinels: [{ host: "127.0.0.1", port: 1 }], name: "none" })]) {
+        await Effect.runPromise(use.pipe(Effect.provide(layer), Effect.scoped))
+      }
+      const ended = performance.now()
+      process.on("exit", () => console.log("waited", Math.round(performance.now() - ended)))`
+    const child = spawn(process.execPath, ["--input-type=module", "--conditions=steindamm-source", "-e", program], {
+      env: { ...process.env, REDIS: inject("redisUrl"), CLUSTER: inject("clusterUrl") },
+      stdio: ["ignore", "pipe", "inherit"]
+    })
+    let output = ""
+    child.stdout.on("data", (chunk) => {
+      output += chunk
+    })
+    const [code] = await once(child, "close")
+    assert.strictEqual(code, 0)
+    // ioredis takes 2 seconds to let go of a sentinel.
+    assert.isBelow(Number(/waited (\d+)/.exec(output)?.[1]), 4000)
+  })
+
+  it.live("of a borrowed client stay open, standalone and cluster", () =>
+    Effect.gen(function* () {
+      for (const client of [new Redis(inject("redisUrl")), new Cluster([inject("clusterUrl")])]) {
+        const prefix = freshKeyPrefix()
+        const layer = RedisClient.fromClient(client, { keyPrefix: prefix })
+        const key = yield* Effect.gen(function* () {
+          const key = yield* keyOf("borrowed")
+          assert.isTrue(key.startsWith(prefix))
+          yield* run(count, [key])
+          return key
+        }).pipe(Effect.provide(layer))
+        assert.strictEqual(client.status, "ready")
+        assert.strictEqual(yield* Effect.promise(() => client.get(key)), "1")
+        client.disconnect()
+      }
+    })
+  )
+
+  it.live("take no notice of how a borrowed client reconnects, reads replies or prefixes keys", () =>
+    Effect.gen(function* () {
+      const server = yield* startServer()
+      const options = {
+        keyPrefix: "app:",
+        stringNumbers: true,
+        retryStrategy: () => null,
+        lazyConnect: true,
+        replyMapping: "resp3" as "legacy"
+      }
+      const client: Redis = new Redis(server.url, options)
+      yield* Effect.gen(function* () {
+        const redis = yield* RedisClient
+        assert.strictEqual(redis.keyPrefix, "app:steindamm:")
+        const key = yield* keyOf("a")
+        assert.strictEqual(key, "app:steindamm:{a}:token-bucket")
+        assert.strictEqual(
+          yield* run(
+            script("return redis.call('INCR', KEYS[1])", (reply) => reply as number),
+            [key]
+          ),
+          1
+        )
+        yield* server.command("CLIENT", "KILL", "TYPE", "normal")
+        assert.strictEqual(yield* run(count, [key], { retryLost: true }), 2)
+        assert.strictEqual(yield* server.command("GET", key), "2")
+      }).pipe(Effect.provide(quiet(RedisClient.fromClient(client))))
+      assert.strictEqual(client.status, "wait")
+      client.disconnect()
+    })
+  )
+})
+
+describe("options", () => {
+  const build = <A, E>(layer: Layer.Layer<A, E>) => Effect.scoped(Layer.build(layer))
+
+  it.live("come from Config, by default from REDIS_URL", () =>
+    Effect.gen(function* () {
+      const env = { REDIS_URL: inject("redisUrl"), MY_URL: inject("redisUrl"), MY_PREFIX: freshKeyPrefix() }
+      const provider = ConfigProvider.layer(ConfigProvider.fromEnv({ env }))
+      const ping = run(script("return 'pong'", String), ["{a}"], { within: "5 seconds" })
+      assert.strictEqual(yield* Effect.provide(ping, Layer.provide(RedisClient.layerConfig(), provider)), "pong")
+      const config = { url: Config.Redacted("MY_URL"), keyPrefix: Config.String("MY_PREFIX") }
+      const keyPrefix = yield* Effect.provide(
+        Effect.andThen(
+          ping,
+          RedisClient.useSync((redis) => redis.keyPrefix)
+        ),
+        Layer.provide(RedisClient.layerConfig(config), provider)
+      )
+      assert.strictEqual(keyPrefix, env.MY_PREFIX)
+    })
+  )
+
+  it.live("that are wrong fail the layer, without giving away credentials", () =>
+    Effect.gen(function* () {
+      const wrong = [
+        ["url", RedisClient.layer({ url: "http://user:secret@localhost" })],
+        ["url", RedisClient.layer({ url: Redacted.make("") })],
+        ["nodes", RedisClient.layer({ nodes: [] })],
+        ["name", RedisClient.layer({ sentinels: [{ host: "localhost" }] })],
+        ["keyPrefix", RedisClient.layer({ keyPrefix: "{x}" })],
+        ["replyTimeout", RedisClient.layer({ replyTimeout: 0 })],
+        ["replyTimeout", RedisClient.layer({ replyTimeout: "soon" as "1 second" })]
+      ] as const
+      for (const [field, layer] of wrong) {
+        const error = yield* Effect.flip(build(layer))
+        assert.deepInclude({ ...error }, { _tag: "InvalidOptions", field })
+        assert.notInclude(error.message, "secret")
+      }
+    })
+  )
+
+  it.live("never fail the layer because Redis is away", () => build(RedisClient.layer({ host: "127.0.0.1", port: 1 })))
+})
+
+describe("Effect's own Redis service", () => {
+  it.live.each(modes)("carries Effect's RateLimiter on %s", ([, layer]) =>
+    Effect.gen(function* () {
+      const limiter = yield* RateLimiter.RateLimiter
+      const consume = limiter.consume({
+        algorithm: "token-bucket",
+        key: "{calls}",
+        limit: 3,
+        window: "1 hour",
+        onExceeded: "fail"
+      })
+      for (let call = 0; call < 3; call++) yield* consume
+      assert.strictEqual((yield* Effect.flip(consume))._tag, "RateLimiterError")
+    }).pipe(
+      Effect.provide(
+        RateLimiter.layer.pipe(
+          Layer.provide(RateLimiter.layerStoreRedis({ prefix: freshKeyPrefix() })),
+          Layer.provide(layer())
+        )
+      )
+    )
+  )
+
+  it.live.each(modes)("carries commands, scripts, messages and reserved connections on %s", ([, layer]) =>
+    Effect.gen(function* () {
+      const redis = yield* EffectRedis.Redis
+      const key = `{${freshKeyPrefix()}}`
+      const add = EffectRedis.script((key: string, n: number) => [key, n], {
+        numberOfKeys: 1,
+        lua: "return redis.call('INCRBY', KEYS[1], ARGV[1])"
+      }).withReturnType<number>()
+      assert.strictEqual(yield* redis.eval(add)(key, 2), 2)
+      assert.strictEqual(yield* redis.send("GET", key), "2")
+
+      const messages = yield* redis.subscribe(key)
+      yield* eventually(Effect.map(redis.send<number>("PUBLISH", key, "hello"), () => Queue.sizeUnsafe(messages) > 0))
+      assert.deepStrictEqual(yield* Queue.take(messages), { channel: key, message: "hello" })
+
+      const connection = yield* redis.reserve
+      const waiting = yield* Effect.forkChild(connection.send("BLPOP", `${key}list`, "10"), { startImmediately: true })
+      yield* redis.send("RPUSH", `${key}list`, "item")
+      assert.deepStrictEqual(yield* Fiber.join(waiting), [`${key}list`, "item"])
+    }).pipe(Effect.scoped, Effect.provide(layer()))
   )
 })

@@ -60,6 +60,7 @@ const ownClient = (client: Redis | Cluster, settings: ConnectionSettings): Redis
     const own = client.duplicate([], {
       lazyConnect,
       enableOfflineQueue,
+      enableReadyCheck: false,
       keyPrefix: "",
       scaleReads: "master",
       shardedSubscribers: false,
@@ -71,8 +72,8 @@ const ownClient = (client: Redis | Cluster, settings: ConnectionSettings): Redis
     })
     return own as Cluster
   }
-  // Sentinel checks the role of the server that it was led to. Otherwise the check would only hide, for a second at
-  // least, that the server is loading its data.
+  // With Sentinel it is checked that the server is the primary. Otherwise the check would only hide why there is no
+  // service: that the server is loading its data, or that the cluster is down.
   const enableReadyCheck = Array.isArray(client.options.sentinels)
   return client.duplicate({ ...options, enableReadyCheck }) as Redis
 }
@@ -120,11 +121,18 @@ const closed = new Failure("Closed", "hopeless", new Error("The Redis connection
 const tooLate = new Failure("TimedOut", "notRun", new Error("The deadline had passed before the call was made"))
 const noAnswer = new Error("Redis did not answer by the deadline")
 
+/** The failures so far. */
+interface History {
+  readonly failures: number
+  readonly last: Failure | undefined
+}
+
+const noFailure: History = { failures: 0, last: undefined }
+
 /** One attempt at a request. It ends once: with a reply, a failure, the deadline, or when the caller has gone. */
 class Attempt<A, E> implements Waiting {
-  readonly request: Request<A, E>
-  /** How many there were before. */
-  readonly previous: number
+  private readonly request: Request<A, E>
+  private readonly history: History
   private readonly connection: RedisConnection
   private readonly resume: (effect: Effect.Effect<A, E>) => void
   private call: Call | undefined
@@ -134,12 +142,12 @@ class Attempt<A, E> implements Waiting {
   constructor(
     connection: RedisConnection,
     request: Request<A, E>,
-    previous: number,
+    history: History,
     resume: (effect: Effect.Effect<A, E>) => void
   ) {
     this.connection = connection
     this.request = request
-    this.previous = previous
+    this.history = history
     this.resume = resume
   }
 
@@ -177,7 +185,7 @@ class Attempt<A, E> implements Waiting {
   private end(outcome: unknown): void {
     if (this.over) return
     this.abandon()
-    this.resume(this.connection.conclude(this.request, this.previous, outcome))
+    this.resume(this.connection.conclude(this.request, this.history, outcome))
   }
 
   abandon(): void {
@@ -246,7 +254,7 @@ export class RedisConnection {
         onFailure,
         onRetry: options.onRetry
       },
-      0
+      noFailure
     )
   }
 
@@ -259,15 +267,15 @@ export class RedisConnection {
   ): Effect.Effect<unknown, E> {
     return this.attempt(
       { command, args: [...args], deadline, retryLost: false, decode: (reply) => reply, onFailure },
-      0
+      noFailure
     )
   }
 
-  private attempt<A, E>(request: Request<A, E>, previous: number): Effect.Effect<A, E> {
+  private attempt<A, E>(request: Request<A, E>, history: History): Effect.Effect<A, E> {
     return Effect.callback<A, E>((resume) => {
       const impossible = this.closed ? closed : this.isOver(request.deadline) ? tooLate : undefined
-      if (impossible !== undefined) return resume(this.conclude(request, previous, impossible))
-      const attempt = new Attempt(this, request, previous, resume)
+      if (impossible !== undefined) return resume(this.conclude(request, history, impossible))
+      const attempt = new Attempt(this, request, history, resume)
       attempt.start()
       return Effect.sync(() => attempt.abandon())
     })
@@ -278,7 +286,7 @@ export class RedisConnection {
   }
 
   /** What comes of an attempt: an answer, an error, or another attempt. */
-  conclude<A, E>(request: Request<A, E>, previous: number, outcome: unknown): Effect.Effect<A, E> {
+  conclude<A, E>(request: Request<A, E>, history: History, outcome: unknown): Effect.Effect<A, E> {
     if (!(outcome instanceof Failure)) {
       try {
         return Effect.succeed(request.decode(outcome))
@@ -286,19 +294,25 @@ export class RedisConnection {
         return Effect.fail(request.onFailure(new Failure("Script", "hopeless", cause)))
       }
     }
+    // If the deadline cut the last attempt off, what the server said before tells more.
+    const { last } = history
+    const failure = outcome.cause === noAnswer && last?.cause instanceof Error && isReply(last.cause) ? last : outcome
     const again = outcome.outcome === "notRun" || (outcome.outcome === "lost" && request.retryLost)
-    if (!again || this.isOver(request.deadline)) return Effect.fail(request.onFailure(outcome))
+    if (!again || this.isOver(request.deadline)) return Effect.fail(request.onFailure(failure))
     request.onRetry?.(outcome)
-    return Effect.flatMap(this.pause(previous, outcome, request.deadline), () =>
-      this.isOver(request.deadline) ? Effect.fail(request.onFailure(outcome)) : this.attempt(request, previous + 1)
+    return Effect.flatMap(this.pause(history.failures, outcome, request.deadline), () =>
+      this.isOver(request.deadline)
+        ? Effect.fail(request.onFailure(failure))
+        : this.attempt(request, { failures: history.failures + 1, last: outcome })
     )
   }
 
-  /** Waits before the next attempt, but not beyond the deadline. */
+  /** Waits before the next attempt, which shall have as long a time as the pause; otherwise until the deadline. */
   private pause(failures: number, failure: Failure, deadline: number): Effect.Effect<void> {
     const { clock, random } = this.settings
     const left = (deadline - this.now()) / 1000
-    const sleep = clock.sleep(Duration.millis(Math.min(backoff(failures, random), left)))
+    const millis = backoff(failures, random)
+    const sleep = clock.sleep(Duration.millis(2 * millis < left ? millis : left))
     return failure.reason === "Unreachable" ? Effect.raceFirst(sleep, this.connected) : sleep
   }
 

@@ -142,6 +142,7 @@ const open = (like: Redis, settings: ConnectionSettings): Redis =>
   like.duplicate({
     ...plainOptions(settings),
     readOnly: false,
+    socketTimeout: settings.replyTimeout,
     enableReadyCheck: Array.isArray(like.options.sentinels)
   })
 

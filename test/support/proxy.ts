@@ -4,7 +4,7 @@
 import { type AddressInfo, connect, createServer, type Socket } from "node:net"
 import { Effect, type Scope } from "effect"
 
-export interface Proxy {
+export interface TcpProxy {
   readonly host: string
   readonly port: number
   readonly url: string
@@ -50,7 +50,7 @@ const host = "127.0.0.1"
 export const startProxy = (target: {
   readonly host: string
   readonly port: number
-}): Effect.Effect<Proxy, never, Scope.Scope> =>
+}): Effect.Effect<TcpProxy, never, Scope.Scope> =>
   Effect.map(
     Effect.acquireRelease(
       Effect.promise(() => listen(target)),
@@ -59,8 +59,8 @@ export const startProxy = (target: {
     ({ proxy }) => proxy
   )
 
-const listen = (target: Proxy["target"]) =>
-  new Promise<{ readonly proxy: Proxy; readonly close: () => Promise<void> }>((resolve) => {
+const listen = (target: TcpProxy["target"]) =>
+  new Promise<{ readonly proxy: TcpProxy; readonly close: () => Promise<void> }>((resolve) => {
     const pairs = new Set<Pair>()
     let cutsLeft = 0
     let cutMatches: (request: string) => boolean = () => true
@@ -102,7 +102,7 @@ const listen = (target: Proxy["target"]) =>
     const later = (send: () => void) => (proxy.latency === 0 ? send() : setTimeout(send, proxy.latency))
 
     const server = createServer(open)
-    const proxy: Proxy = {
+    const proxy: TcpProxy = {
       host,
       port: 0,
       url: "",

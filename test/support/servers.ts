@@ -276,7 +276,7 @@ const moveSlot = Effect.fnUntraced(function* <E, R>(
 
 export interface SentinelGroup {
   readonly name: string
-  readonly sentinels: ReadonlyArray<{ readonly host: string; readonly port: number }>
+  readonly sentinels: Array<{ readonly host: string; readonly port: number }>
   readonly primary: RedisServer
   readonly replica: RedisServer
   /** Has the sentinels promote the replica, and waits until they have. */

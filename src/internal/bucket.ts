@@ -130,7 +130,7 @@ const setBack = (state: State, now: number): State => {
 
 /** Count the refills that have come. */
 const advance = (state: State, now: number): State => {
-  if (state.amount === 0 || now < state.slot + state.interval) return { ...state, at: now }
+  if (state.amount === 0 || now < state.slot + state.interval) return now === state.at ? state : { ...state, at: now }
   const refills = floorDivide(now - state.slot, state.interval)
   const missing = state.capacity - state.level
   const level = refills >= ceilDivide(missing, state.amount) ? state.capacity : state.level + refills * state.amount

@@ -2,7 +2,6 @@
  * The verbs of a token bucket over any store: reserve, wait, run, and give back what was not used.
  */
 import * as Effect from "effect/Effect"
-import * as Option from "effect/Option"
 import type * as Scope from "effect/Scope"
 import { type BackendError, type InvalidOptions, MaxSleepExceeded, NoTokensAvailable } from "../Errors.ts"
 import type {
@@ -25,10 +24,15 @@ export interface Answer {
 /** Where one bucket lives. */
 export interface BucketStore {
   /**
-   * Decides about a request. Runs in an uninterruptible region, and makes interruptible with `restore` what takes
-   * long; a request that is interrupted there consumes nothing.
+   * Decides about a request, and goes on with the answer. Runs in an uninterruptible region, and makes interruptible
+   * with `restore` what takes long; a request that is interrupted there consumes nothing.
    */
-  readonly reserve: (amount: number, maxWait: number, restore: Restore) => Effect.Effect<Answer, BackendError>
+  readonly reserve: <A, E, R>(
+    amount: number,
+    maxWait: number,
+    restore: Restore,
+    onAnswer: (answer: Answer) => Effect.Effect<A, E, R>
+  ) => Effect.Effect<A, E | BackendError, R>
   /** Never fails and doesn't take long: a store that is away is told later. */
   readonly giveBack: (reservation: Reservation, amount: number) => Effect.Effect<void>
   readonly settle: (reservation: Reservation, actual: number) => Effect.Effect<void, BackendError>
@@ -71,35 +75,45 @@ export const makeBucketLimiter = (
       requiredSleep: durationOf(wait)
     })
 
-  const request = (
+  type Reserved = Outcome & { readonly _tag: "Reserved" }
+
+  const refusal = (outcome: Exclude<Outcome, Reserved>, amount: number) =>
+    outcome._tag === "TooLong"
+      ? tooLong(outcome.wait)
+      : new NoTokensAvailable({ name, available: tokensOf(outcome.available), requested: tokensOf(amount) })
+
+  // Continuations instead of flatMaps: this is the path of every request.
+  const request = <A, E, R>(
     amount: number,
     maxWait: number,
-    restore: Restore
-  ): Effect.Effect<Outcome & { readonly _tag: "Reserved" }, TokenBucketError> =>
-    Effect.flatMap(store.reserve(amount, maxWait, restore), ({ outcome, disagreed }) => {
-      const answer =
-        outcome._tag === "Reserved"
-          ? Effect.succeed(outcome)
-          : Effect.fail(
-              outcome._tag === "TooLong"
-                ? tooLong(outcome.wait)
-                : new NoTokensAvailable({ name, available: tokensOf(outcome.available), requested: tokensOf(amount) })
-            )
-      return disagreed ? Effect.andThen(warnOnce, answer) : answer
+    restore: Restore,
+    onReserved: (outcome: Reserved) => Effect.Effect<A, E, R>
+  ): Effect.Effect<A, E | TokenBucketError, R> =>
+    store.reserve(amount, maxWait, restore, ({ outcome, disagreed }): Effect.Effect<A, E | TokenBucketError, R> => {
+      const next: Effect.Effect<A, E | TokenBucketError, R> =
+        outcome._tag === "Reserved" ? onReserved(outcome) : Effect.fail(refusal(outcome, amount))
+      return disagreed ? Effect.andThen(warnOnce, next) : next
     })
 
   const giveBackAll = (reservation: Reservation) => store.giveBack(reservation, reservation.amount)
 
-  const admit = (amount: number, maxWait: number, restore: Restore): Effect.Effect<Admission, TokenBucketError> =>
+  const admit = <A, E, R>(
+    amount: number,
+    maxWait: number,
+    restore: Restore,
+    onAdmitted: (admission: Admission) => Effect.Effect<A, E, R>
+  ): Effect.Effect<A, E | TokenBucketError, R> =>
     amount === 0
-      ? Effect.succeed(free)
-      : Effect.flatMap(request(amount, maxWait, restore), ({ reservation, wait }) =>
+      ? onAdmitted(free)
+      : request(amount, maxWait, restore, ({ reservation, wait }) =>
           wait === 0
-            ? Effect.succeed({ reservation, waited: 0 })
+            ? onAdmitted({ reservation, waited: 0 })
             : Effect.clockWith((clock) => {
                 const asked = monotonicMicros(clock)
                 const waiting = waiters.wait(name, asked + wait, reservation, restore, giveBackAll)
-                return Effect.map(waiting, (reservation) => ({ reservation, waited: monotonicMicros(clock) - asked }))
+                return Effect.flatMap(waiting, (reservation) =>
+                  onAdmitted({ reservation, waited: monotonicMicros(clock) - asked })
+                )
               })
         )
 
@@ -121,7 +135,7 @@ export const makeBucketLimiter = (
     (amount: number, maxWait: number) =>
     <A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Effect<A, E | TokenBucketError, R> =>
       Effect.uninterruptibleMask((restore) =>
-        Effect.flatMap(admit(amount, maxWait, restore), (admission) => run(admission, effect, restore))
+        admit(amount, maxWait, restore, (admission) => run(admission, effect, restore))
       )
 
   const settleOnce = (reservation: Reservation) => {
@@ -141,6 +155,21 @@ export const makeBucketLimiter = (
     settle: settleOnce(reservation)
   })
 
+  const reservationOf = (reservation: Reservation, wait: number): PublicReservation => {
+    let cancelled = false
+    return {
+      name,
+      tokens: tokensOf(reservation.amount),
+      delay: durationOf(wait),
+      cancel: Effect.suspend(() => {
+        if (cancelled) return Effect.void
+        cancelled = true
+        return giveBackAll(reservation)
+      }),
+      settle: settleOnce(reservation)
+    }
+  }
+
   const units = (n: number) => Effect.fromResult(tokensArgument(name, n, capacity))
 
   const unitsOrDefault = (n: number | undefined): Effect.Effect<number, InvalidOptions> =>
@@ -148,30 +177,20 @@ export const makeBucketLimiter = (
 
   const acquire = (n?: number): Effect.Effect<TokenBucketPermit, TokenBucketError | InvalidOptions, Scope.Scope> =>
     Effect.flatMap(Effect.andThen(Effect.scope, unitsOrDefault(n)), (amount) =>
-      Effect.uninterruptibleMask((restore) => Effect.map(admit(amount, maxSleep, restore), permitOf))
+      Effect.uninterruptibleMask((restore) =>
+        admit(amount, maxSleep, restore, (admission) => Effect.succeed(permitOf(admission)))
+      )
     )
 
   const reserve = (n?: number): Effect.Effect<PublicReservation, TokenBucketError | InvalidOptions> =>
     Effect.flatMap(unitsOrDefault(n), (amount) =>
-      Effect.uninterruptibleMask((restore) =>
-        Effect.map(
-          amount === 0 ? Effect.succeed({ reservation: nothing, wait: 0 }) : request(amount, maxSleep, restore),
-          ({ reservation, wait }): PublicReservation => {
-            let cancelled = false
-            return {
-              name,
-              tokens: tokensOf(amount),
-              delay: durationOf(wait),
-              cancel: Effect.suspend(() => {
-                if (cancelled) return Effect.void
-                cancelled = true
-                return giveBackAll(reservation)
-              }),
-              settle: settleOnce(reservation)
-            }
-          }
-        )
-      )
+      amount === 0
+        ? Effect.succeed(reservationOf(nothing, 0))
+        : Effect.uninterruptibleMask((restore) =>
+            request(amount, maxSleep, restore, ({ reservation, wait }) =>
+              Effect.succeed(reservationOf(reservation, wait))
+            )
+          )
     )
 
   const withPermit = guard(config.tokensToConsume, maxSleep)
@@ -189,11 +208,13 @@ export const makeBucketLimiter = (
       return <A, E, R>(effect: Effect.Effect<A, E, R>) =>
         Effect.flatMap(amount, (amount) =>
           Effect.uninterruptibleMask((restore) =>
-            Effect.matchEffect(admit(amount, 0, restore), {
-              onFailure: (error) =>
-                error._tag === "BackendError" ? Effect.fail(error) : Effect.succeed(Option.none<A>()),
-              onSuccess: (admission) => Effect.asSome(run(admission, effect, restore))
-            })
+            amount === 0
+              ? Effect.asSome(restore(effect))
+              : store.reserve(amount, 0, restore, ({ outcome }) =>
+                  outcome._tag === "Reserved"
+                    ? Effect.asSome(run({ reservation: outcome.reservation, waited: 0 }, effect, restore))
+                    : Effect.succeedNone
+                )
           )
         )
     },

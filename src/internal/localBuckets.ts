@@ -67,13 +67,13 @@ export class LocalBuckets {
         return Effect.void
       })
     return {
-      reserve: (amount, maxWait) =>
+      reserve: (amount, maxWait, _restore, onAnswer) =>
         Effect.clockWith((clock) => {
           const loaded = load(clock)
           const { state, outcome } = Bucket.reserve(loaded.state, amount, maxWait)
           // A refusal changes nothing, except that a quota lives on while anyone asks for it.
           if (outcome._tag !== "TooLong" || loaded.starts) save(state)
-          return Effect.succeed({ outcome, disagreed: loaded.disagreed })
+          return onAnswer({ outcome, disagreed: loaded.disagreed })
         }),
       giveBack,
       settle: (reservation, actual) =>

@@ -6,17 +6,17 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import { maxSpan } from "./bucket.ts"
 import type { Restore } from "./bucketWaiters.ts"
-import { LinkedList, type Node } from "./linkedList.ts"
 import type { SemaphoreConfig } from "./options.ts"
-import { PermitQueue } from "./permitQueue.ts"
+import { PermitQueue, type PermitWaiter } from "./permitQueue.ts"
 import type { Grant, Refusal, SemaphoreStore } from "./semaphoreLimiter.ts"
-import { monotonicMicros, sleepUntil } from "./time.ts"
+import { monotonicMicros } from "./time.ts"
+import { type Waiter, WaitingLine } from "./waitingLine.ts"
 
 /** An idle semaphore that was resized remembers it for so long: an hour. */
 const idleTime = 3_600_000_000
 
 /** A request that waits. */
-class Waiter {
+class Request implements PermitWaiter, Waiter {
   readonly permits: number
   readonly capacity: number
   readonly deadline: number
@@ -32,6 +32,10 @@ class Waiter {
     this.grant = grant
   }
 
+  get isAnswered(): boolean {
+    return this.answer !== undefined
+  }
+
   readonly onGranted = () => this.decide(this.grant())
   readonly onRefused = (capacity: number) => this.decide({ _tag: "TooLarge", capacity })
 
@@ -42,7 +46,7 @@ class Waiter {
 }
 
 class LocalSemaphore {
-  readonly queue = new PermitQueue<Waiter>()
+  readonly queue = new PermitQueue<Request>()
   readonly grants = new Set<Grant>()
   lastUsed = 0
 
@@ -90,7 +94,7 @@ export class LocalSemaphores {
   }
 
   store({ name, capacity }: SemaphoreConfig): SemaphoreStore {
-    const deadlines = new LinkedList<Waiter>()
+    const line = new WaitingLine()
 
     const grantOf = (semaphore: LocalSemaphore, permits: number, waited: number): Grant => {
       const grant: Grant = {
@@ -113,25 +117,6 @@ export class LocalSemaphores {
       }
     }
 
-    /** Of the waiters of one limiter the one whose deadline is next sleeps until then, for all of them. */
-    const untilAnswered = (waiter: Waiter, place: Node<Waiter> | undefined): Effect.Effect<void> =>
-      Effect.suspend(() => {
-        if (waiter.answer !== undefined) return Effect.void
-        const woken = Effect.callback<void>((resume) => {
-          waiter.wake = () => resume(Effect.void)
-        })
-        if (place === undefined || deadlines.first !== place) {
-          return Effect.flatMap(woken, () => untilAnswered(waiter, place))
-        }
-        return Effect.raceFirst(woken, sleepUntil(waiter.deadline))
-      })
-
-    const leaveDeadlines = (place: Node<Waiter>) => {
-      const wasFirst = deadlines.first === place
-      deadlines.remove(place)
-      if (wasFirst) deadlines.first?.value.wake?.()
-    }
-
     const wait = (
       clock: Clock.Clock,
       semaphore: LocalSemaphore,
@@ -140,33 +125,33 @@ export class LocalSemaphores {
       restore: Restore
     ): Effect.Effect<Grant | Refusal> => {
       const asked = monotonicMicros(clock)
-      const waiter = new Waiter(permits, capacity, asked + maxWait, () =>
+      const deadline = maxWait < maxSpan ? asked + maxWait : Number.POSITIVE_INFINITY
+      const request = new Request(permits, capacity, deadline, () =>
         grantOf(semaphore, permits, monotonicMicros(clock) - asked)
       )
-      const queued = semaphore.queue.enter(waiter)
-      const place = maxWait === maxSpan ? undefined : deadlines.add(waiter)
-      const answered = Effect.onExitPrimitive(restore(untilAnswered(waiter, place)), (exit) => {
-        if (place !== undefined) leaveDeadlines(place)
-        const { answer } = waiter
-        if (semaphore.queue.leave(queued)) this.dropIfOver(name, semaphore, semaphore.lastUsed)
-        else if (exit._tag === "Failure" && answer !== undefined && !("_tag" in answer)) release(answer)
-        return undefined
+      const place = semaphore.queue.enter(request)
+      const answered = line.wait(request, restore, (isInterrupted) => {
+        const { answer } = request
+        if (semaphore.queue.leave(place)) this.dropIfOver(name, semaphore, semaphore.lastUsed)
+        else if (isInterrupted && answer !== undefined && !("_tag" in answer)) release(answer)
       })
-      return Effect.map(answered, () => waiter.answer ?? { _tag: "TimeUp" })
+      return Effect.map(answered, () => request.answer ?? { _tag: "TimeUp" })
     }
 
     return {
-      take: (permits, maxWait, restore) =>
+      take: (permits, maxWait, restore, onAnswer) =>
         Effect.clockWith((clock) => {
           const now = monotonicMicros(clock)
           const semaphore = this.get(name, now)
           const limit = semaphore.queue.capacityFor({ capacity })
           if (permits > limit) {
             this.dropIfOver(name, semaphore, now)
-            return Effect.succeed({ _tag: "TooLarge", capacity: limit })
+            return onAnswer({ _tag: "TooLarge", capacity: limit })
           }
-          if (semaphore.queue.take({ permits, capacity })) return Effect.succeed(grantOf(semaphore, permits, 0))
-          return maxWait === 0 ? Effect.succeed({ _tag: "TimeUp" }) : wait(clock, semaphore, permits, maxWait, restore)
+          if (semaphore.queue.take({ permits, capacity })) return onAnswer(grantOf(semaphore, permits, 0))
+          return maxWait === 0
+            ? onAnswer({ _tag: "TimeUp" })
+            : Effect.flatMap(wait(clock, semaphore, permits, maxWait, restore), onAnswer)
         }),
       release,
       resize: (capacity) =>

@@ -191,7 +191,7 @@ export class RedisBuckets {
     }
 
     return {
-      reserve: (asked, maxWait, restore) =>
+      reserve: (asked, maxWait, restore, onAnswer) =>
         Effect.suspend(() => {
           const wait = maxWait === 0 ? Math.min(maxSleep, patience) : maxWait
           const request = send("reserve", [asked, maxWait], wait, giveBackAll(asked))
@@ -199,10 +199,9 @@ export class RedisBuckets {
             if (Exit.isFailure(exit)) request.abandon()
             return undefined
           })
-          return Effect.map(answered, (numbers) => ({
-            outcome: outcomeOf(asked, numbers),
-            disagreed: request.disagreed
-          }))
+          return Effect.flatMap(answered, (numbers) =>
+            onAnswer({ outcome: outcomeOf(asked, numbers), disagreed: request.disagreed })
+          )
         }),
       giveBack: (reservation, amount) => Effect.sync(() => void giveBack(reservation, amount)),
       settle: (reservation, actual) =>

@@ -152,6 +152,8 @@ class RemoteSemaphore {
   /** Redis has answered here before: if it knows nothing of the semaphore then, it has lost its data. */
   private isKnown = false
   private serverAhead: number | undefined
+  /** The last reset: what was granted or queued by a lower token is gone. */
+  private resetBy = 0
   private keepAt = Number.POSITIVE_INFINITY
   private lookAt = Number.POSITIVE_INFINITY
   private isBusy = false
@@ -228,12 +230,16 @@ class RemoteSemaphore {
       request.sent = now
       args.push(...request.encode(now))
     }
+    let isRepeated = false
     const ran = client.run(semaphoreScript, [this.key], args, {
       operation: "semaphore call",
       name: this.name,
       deadline,
       retryLost: true,
-      onRetry: onTrouble
+      onRetry: (trouble) => {
+        isRepeated = true
+        onTrouble(trouble)
+      }
     })
     return Effect.match(ran, {
       onFailure: (error) => {
@@ -248,6 +254,8 @@ class RemoteSemaphore {
           if (result !== undefined) request.answer(Exit.succeed(result))
         }
         for (const notice of notices) this.hear(notice)
+        // A reply that was lost may have held notices.
+        if (isRepeated) this.keepWaiters()
         if (next >= 0) this.lookSoon(this.now() + next + afterwards)
         return []
       }
@@ -285,8 +293,9 @@ class RemoteSemaphore {
     }
     const request = this.send("acquire", encode, place.deadline - this.now())
     request.onAnswer((exit) => {
+      if (this.places.get(id) !== place) return
       place.isAsking = false
-      if (this.places.get(id) !== place || place.grant !== undefined) return
+      if (place.grant !== undefined) return
       if (Exit.isFailure(exit)) {
         Option.map(Exit.findErrorOption(exit), (error) => this.end(place, error))
         return
@@ -301,6 +310,14 @@ class RemoteSemaphore {
     })
   }
 
+  /** As somebody else, so that no late news of before is taken for an answer; but with the old place in the queue. */
+  private askAgain(place: Place): void {
+    this.release(place.id, place.lease)
+    place.id = this.newId(place.permits, place.capacity)
+    this.places.set(place.id, place)
+    this.ask(place)
+  }
+
   private end(place: Place, answer: Refusal | BackendError): void {
     this.places.delete(place.id)
     place.decide(answer)
@@ -309,19 +326,19 @@ class RemoteSemaphore {
   private queued(place: Place, ticket: number, since: number, sent: number): void {
     place.ticket = ticket
     place.since = since
-    this.trust(place, sent)
-    this.subscribe()
+    if (since < this.resetBy) this.askAgain(place)
+    else {
+      this.trust(place, sent)
+      this.subscribe()
+    }
   }
 
   private granted(place: Place, fencingToken: number, sent: number): void {
     this.trust(place, sent)
     const now = this.now()
-    if (now >= place.leaseEnd) {
-      // The news has lain about for too long: the lease may be over. Give it back and ask again.
-      this.release(place.id, place.lease)
-      place.id = this.newId(place.permits, place.capacity)
-      this.places.set(place.id, place)
-      this.ask(place)
+    if (now >= place.leaseEnd || fencingToken < this.resetBy) {
+      // The news has lain about for too long: the lease may be over, or everything has been reset.
+      this.askAgain(place)
       return
     }
     const { id, permits } = place
@@ -365,8 +382,9 @@ class RemoteSemaphore {
     const { id } = place
     const request = this.send("keep", () => ["keep", id, place.lease, place.grant?.fencingToken ?? 0], place.lease)
     request.onAnswer((exit) => {
+      if (this.places.get(id) !== place) return
       place.isAsking = false
-      if (this.places.get(id) !== place || Exit.isFailure(exit)) return
+      if (Exit.isFailure(exit)) return
       const [answer, ...values] = exit.value
       const [value = 0, since = 0] = values as ReadonlyArray<number>
       if (answer === "held") {
@@ -380,7 +398,11 @@ class RemoteSemaphore {
   /** Redis knows nothing of the place any more. */
   private missing(place: Place): void {
     if (place.grant !== undefined) this.lose(place)
-    else if (!place.isAsking) this.ask(place)
+    else this.askAgain(place)
+  }
+
+  private keepWaiters(): void {
+    for (const place of this.places.values()) if (place.grant === undefined) this.keep(place)
   }
 
   private keepSoon(moment: number): void {
@@ -419,8 +441,10 @@ class RemoteSemaphore {
     const [what, id = "", value] = notice.split(" ")
     const number = Number(value)
     if (what === "reset") {
-      for (const place of this.places.values()) {
-        if ((place.grant?.fencingToken ?? place.since) < number) this.missing(place)
+      this.resetBy = Math.max(this.resetBy, number)
+      for (const place of Array.from(this.places.values())) {
+        const token = place.grant?.fencingToken ?? place.since
+        if (token > 0 && token < this.resetBy) this.missing(place)
       }
       return
     }
@@ -439,10 +463,8 @@ class RemoteSemaphore {
       onMessage: (message) => {
         for (const notice of message.split(",")) this.hear(notice)
       },
-      // Ask for what was granted before we could hear of it.
-      onEstablished: () => {
-        for (const place of this.places.values()) this.keep(place)
-      }
+      // What was granted before we could hear of it.
+      onEstablished: () => this.keepWaiters()
     })
     this.around.fork(Scope.provide(listening, this.subscription))
   }
@@ -502,30 +524,26 @@ export class RedisSemaphores {
     const ask = (operation: string, ...words: Words): Effect.Effect<SemaphoreResult, BackendError> =>
       Effect.suspend(() => this.get(name).send(operation, [operation, ...words], patience).answered)
 
+    const unanswered = (reason: BackendError["reason"]) =>
+      new BackendError({ operation: "acquire", name, reason, cause: undefined })
+
     const answerOf = (place: Place): Effect.Effect<Grant | Refusal, BackendError> => {
       const { answer } = place
       if (answer instanceof BackendError) return Effect.fail(answer)
       if (answer !== undefined) return Effect.succeed(answer)
-      return place.ticket > 0
-        ? Effect.succeed({ _tag: "TimeUp" })
-        : Effect.fail(new BackendError({ operation: "acquire", name, reason: "TimedOut", cause: undefined }))
+      return place.ticket > 0 ? Effect.succeed({ _tag: "TimeUp" }) : Effect.fail(unanswered("TimedOut"))
     }
 
     return {
-      take: (permits, maxWait, restore) =>
+      take: (permits, maxWait, restore, onAnswer) =>
         Effect.suspend(() => {
-          if (this.isClosed) {
-            return Effect.fail(new BackendError({ operation: "acquire", name, reason: "Closed", cause: undefined }))
-          }
+          if (this.isClosed) return Effect.fail(unanswered("Closed"))
           const semaphore = this.get(name)
           const place = semaphore.enter(permits, config, maxWait)
           const answered = line.wait(place, restore, (isInterrupted) => {
             if (isInterrupted || place.answer === undefined) semaphore.release(place.id, place.lease)
           })
-          return Effect.andThen(
-            answered,
-            Effect.suspend(() => answerOf(place))
-          )
+          return Effect.flatMap(answered, () => Effect.flatMap(answerOf(place), onAnswer))
         }),
       release: ({ id }) => {
         this.get(name).release(id, config.expiry)

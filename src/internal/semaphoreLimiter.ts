@@ -5,7 +5,7 @@ import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
-import * as Option from "effect/Option"
+import type * as Option from "effect/Option"
 import * as Scope from "effect/Scope"
 import { type BackendError, type InvalidOptions, MaxSleepExceeded, PermitLost } from "../Errors.ts"
 import type { SemaphoreError, SemaphoreLimiter, SemaphorePermit, SemaphoreState } from "../Semaphore.ts"
@@ -31,10 +31,15 @@ export type Refusal = { readonly _tag: "TimeUp" } | { readonly _tag: "TooLarge";
 /** Where one semaphore lives. */
 export interface SemaphoreStore {
   /**
-   * Waits for permits, up to `maxWait` microseconds; 0 only tries. Runs in an uninterruptible region, and makes its
-   * wait interruptible with `restore`; a wait that is interrupted holds nothing.
+   * Waits for permits, up to `maxWait` microseconds; 0 only tries; and goes on with the answer. Runs in an
+   * uninterruptible region, and makes its wait interruptible with `restore`; a wait that is interrupted holds nothing.
    */
-  readonly take: (permits: number, maxWait: number, restore: Restore) => Effect.Effect<Grant | Refusal, BackendError>
+  readonly take: <A, E, R>(
+    permits: number,
+    maxWait: number,
+    restore: Restore,
+    onAnswer: (answer: Grant | Refusal) => Effect.Effect<A, E, R>
+  ) => Effect.Effect<A, E | BackendError, R>
   /** Never fails and doesn't take long: a store that is away is told later. Harmless for a grant that was lost. */
   readonly release: (grant: Grant) => Effect.Effect<void> | undefined
   readonly resize: (capacity: number) => Effect.Effect<void, BackendError>
@@ -47,19 +52,24 @@ export const makeSemaphoreLimiter = (config: SemaphoreConfig, store: SemaphoreSt
 
   const lostError = (grant: Grant) => new PermitLost({ name, permitId: grant.id, fencingToken: grant.fencingToken })
 
-  const take = (
+  const refusal = (answer: Refusal, permits: number) =>
+    answer._tag === "TimeUp"
+      ? new MaxSleepExceeded({ name, kind: "Semaphore", maxSleep: durationOf(maxSleep) })
+      : invalidPermits(name, permits, answer.capacity)
+
+  // A continuation instead of a flatMap: this is the path of every request.
+  const take = <A, E, R>(
     permits: number,
-    maxWait: number,
-    restore: Restore
-  ): Effect.Effect<Grant, SemaphoreError | InvalidOptions> =>
-    Effect.flatMap(store.take(permits, maxWait, restore), (answer) => {
-      if (!("_tag" in answer)) return Effect.succeed(answer)
-      return Effect.fail(
-        answer._tag === "TimeUp"
-          ? new MaxSleepExceeded({ name, kind: "Semaphore", maxSleep: durationOf(maxWait) })
-          : invalidPermits(name, permits, answer.capacity)
-      )
-    })
+    restore: Restore,
+    onGranted: (grant: Grant) => Effect.Effect<A, E, R>
+  ): Effect.Effect<A, E | SemaphoreError | InvalidOptions, R> =>
+    store.take(
+      permits,
+      maxSleep,
+      restore,
+      (answer): Effect.Effect<A, E | SemaphoreError | InvalidOptions, R> =>
+        "_tag" in answer ? Effect.fail(refusal(answer, permits)) : onGranted(answer)
+    )
 
   /**
    * Runs work that ends when its permit is lost. It needs a fiber of its own: one that was interrupted can't go on to
@@ -86,9 +96,7 @@ export const makeSemaphoreLimiter = (config: SemaphoreConfig, store: SemaphoreSt
   const guard =
     (permits: number) =>
     <A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Effect<A, E | SemaphoreError | InvalidOptions | PermitLost, R> =>
-      Effect.uninterruptibleMask((restore) =>
-        Effect.flatMap(take(permits, maxSleep, restore), (grant) => hold(grant, effect, restore))
-      )
+      Effect.uninterruptibleMask((restore) => take(permits, restore, (grant) => hold(grant, effect, restore)))
 
   const permitOf = (grant: Grant): SemaphorePermit => {
     const listeners = new Set<() => void>()
@@ -116,7 +124,7 @@ export const makeSemaphoreLimiter = (config: SemaphoreConfig, store: SemaphoreSt
   const acquire = (n = 1): Effect.Effect<SemaphorePermit, SemaphoreError | InvalidOptions, Scope.Scope> =>
     Effect.flatMap(Effect.andThen(permits(n), Effect.scope), (scope) =>
       Effect.uninterruptibleMask((restore) =>
-        Effect.flatMap(take(n, maxSleep, restore), (grant) =>
+        take(n, restore, (grant) =>
           Effect.as(
             Scope.addFinalizer(
               scope,
@@ -145,10 +153,11 @@ export const makeSemaphoreLimiter = (config: SemaphoreConfig, store: SemaphoreSt
         Effect.andThen(
           valid,
           Effect.uninterruptibleMask((restore) =>
-            Effect.matchEffect(take(n, 0, restore), {
-              onFailure: (error) =>
-                error._tag === "MaxSleepExceeded" ? Effect.succeed(Option.none<A>()) : Effect.fail(error),
-              onSuccess: (grant) => Effect.asSome(hold(grant, effect, restore))
+            store.take(n, 0, restore, (answer): Effect.Effect<Option.Option<A>, E | PermitLost | InvalidOptions, R> => {
+              if (!("_tag" in answer)) return Effect.asSome(hold(answer, effect, restore))
+              return answer._tag === "TimeUp"
+                ? Effect.succeedNone
+                : Effect.fail(invalidPermits(name, n, answer.capacity))
             })
           )
         )

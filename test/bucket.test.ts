@@ -47,6 +47,14 @@ class Simulation {
     this.state = Bucket.charge(this.load(), amount)
   }
 
+  reset(): void {
+    this.state = Bucket.reset(this.load(), this.rules)
+  }
+
+  pause(duration: number): void {
+    this.state = Bucket.pause(this.load(), duration)
+  }
+
   wait(amount: number): number {
     return Bucket.look(this.load(), amount).wait
   }
@@ -96,8 +104,9 @@ describe("a token bucket's decisions", () => {
     }
   })
 
-  it("never let out more than the jar holds, whatever is given back, and in whatever order", () => {
+  it("never let out more than the jar holds, whatever is given back or paused, and in whatever order", () => {
     let middle = 0
+    let paused = 0
     for (let seed = 1; seed <= 20_000; seed++) {
       const random = seeded(seed)
       const own = randomRules(random)
@@ -123,9 +132,16 @@ describe("a token bucket's decisions", () => {
         }
       }
       let lastRun = 0
+      let resumes = 0
+      const pauses = random.chance(0.5)
       for (let step = 0; step < 60; step++) {
         if (step > 0) bucket.now += random.pick([0, 0, 0, 1, random.integer(0, 10), random.integer(0, 60)])
         settle()
+        if (pauses && random.chance(0.05)) {
+          const duration = random.pick([random.integer(0, 20), random.integer(0, 200)])
+          bucket.pause(duration)
+          resumes = Math.max(resumes, bucket.now + duration)
+        }
         if (random.chance(0.65) || pending.length === 0) {
           const amount = random.chance(0.5) ? 1 : random.integer(1, own.capacity)
           const outcome = bucket.reserve(amount, random.pick([Bucket.maxSpan, random.integer(0, 300)]))
@@ -133,8 +149,11 @@ describe("a token bucket's decisions", () => {
           const runs = bucket.now + outcome.wait
           const others = pending.map((one) => one.runs)
           assert.isAtLeast(runs, Math.max(0, ...others), `seed ${seed}: overtakes a promise`)
+          assert.isAtLeast(runs, resumes, `seed ${seed}: runs in a pause`)
+          if (runs === resumes && runs > bucket.now) paused++
           lastRun = Math.max(lastRun, runs)
-          pending.push({ runs, waited: outcome.wait > 0, reservation: outcome.reservation })
+          // What a pause holds off takes from a jar that has overflown, as if it came at the pause's end.
+          pending.push({ runs, waited: outcome.wait > 0 && runs !== resumes, reservation: outcome.reservation })
         } else {
           const index = random.chance(0.5) ? pending.length - 1 : random.integer(0, pending.length - 1)
           const [one] = pending.splice(index, 1)
@@ -150,6 +169,7 @@ describe("a token bucket's decisions", () => {
       assert.isAtLeast(lowestLevel(own, bucket.start, history), 0, `seed ${seed}`)
     }
     assert.isAbove(middle, 10_000)
+    assert.isAbove(paused, 10_000)
   })
 
   it("lose nothing when the latest promises are given back, one after the other", () => {
@@ -203,6 +223,91 @@ describe("a token bucket's decisions", () => {
     assert.strictEqual(bucket.wait(1), 50)
     bucket.now += 45
     assert.strictEqual(bucket.wait(1), 5)
+  })
+
+  it("hold everyone off for a pause and decide as at its end, so that what refills meanwhile is kept", () => {
+    const bucket = new Simulation(rules())
+    for (let i = 0; i < 4; i++) bucket.reserve(1)
+    bucket.pause(25)
+    assert.strictEqual(bucket.available(), 0)
+    // One token was left, and two arrive.
+    assert.deepStrictEqual(
+      [1, 1, 1, 1].map((amount) => reserved(bucket.reserve(amount)).wait),
+      [25, 25, 25, 30]
+    )
+  })
+
+  it("refill a bucket that is paused no further than its capacity", () => {
+    const bucket = new Simulation(rules())
+    bucket.pause(1000)
+    const waits = Array.from({ length: 7 }, () => reserved(bucket.reserve(1)).wait)
+    assert.deepStrictEqual(waits, [1000, 1000, 1000, 1000, 1000, 1010, 1020])
+    bucket.now += 990
+    assert.strictEqual(bucket.wait(1), 40)
+  })
+
+  it("make a pause longer by a longer one, and never shorter", () => {
+    const bucket = new Simulation(rules())
+    bucket.pause(100)
+    bucket.pause(50)
+    assert.strictEqual(bucket.wait(1), 100)
+    bucket.pause(200)
+    assert.strictEqual(bucket.wait(1), 200)
+  })
+
+  it("keep promises in a pause, and hold off whoever comes after them", () => {
+    const bucket = new Simulation(rules({ initial: 0 }))
+    const first = reserved(bucket.reserve(1))
+    const second = reserved(bucket.reserve(3))
+    bucket.pause(30)
+    assert.deepStrictEqual([first.wait, second.wait], [10, 40])
+    assert.strictEqual(bucket.wait(1), 50)
+    // Whoever leaves takes no part of the pause along.
+    bucket.giveBack(second.reservation)
+    assert.isAtLeast(bucket.wait(1), 30)
+  })
+
+  it("return tokens in a pause as far as the bucket can hold them at its end", () => {
+    const bucket = new Simulation(rules())
+    const { reservation } = reserved(bucket.reserve(3))
+    bucket.pause(10)
+    assert.strictEqual(bucket.giveBack(reservation), 2)
+    bucket.now += 10
+    assert.strictEqual(bucket.available(), 5)
+  })
+
+  it("hold a quota that never refills off as well, and remember it for as long", () => {
+    const bucket = new Simulation(rules({ amount: 0, interval: 0, expiry: 10 }))
+    bucket.reserve(4)
+    bucket.pause(100)
+    bucket.now += 50
+    assert.strictEqual(bucket.wait(1), 50)
+    assert.strictEqual(bucket.wait(2), Number.POSITIVE_INFINITY)
+  })
+
+  it("hold a paused bucket off under other rules too, and refill it from the end of the pause on", () => {
+    for (const other of [rules({ amount: 5, interval: 7 }), rules({ amount: 5, interval: 7, origin: 0 })]) {
+      const own = rules()
+      const used = Bucket.reserve(Bucket.load(undefined, own, 1000).state, 5, 0).state
+      const paused = Bucket.pause(used, 100)
+      const { state } = Bucket.load(paused, other, 1050)
+      const drained = Bucket.reserve(state, 5, Bucket.maxSpan).state
+      assert.strictEqual(Bucket.look(drained, 1).wait, (other.origin < 0 ? 1107 : 1106) - 1050)
+    }
+  })
+
+  it("end a pause by a reset", () => {
+    const bucket = new Simulation(rules())
+    bucket.pause(100)
+    bucket.reset()
+    assert.strictEqual(bucket.wait(5), 0)
+  })
+
+  it("make a pause no longer when the clock is set back", () => {
+    const bucket = new Simulation(rules())
+    bucket.pause(100)
+    bucket.now -= 500
+    assert.strictEqual(bucket.wait(1), 100)
   })
 
   it("count nothing twice and make nobody wait longer when the clock is set back", () => {

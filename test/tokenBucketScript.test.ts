@@ -12,6 +12,7 @@ type Operation =
   | { readonly _tag: "reserve"; readonly amount: number; readonly maxWait: number }
   | { readonly _tag: "giveBack"; readonly reservation: Bucket.Reservation; readonly amount: number }
   | { readonly _tag: "charge"; readonly amount: number }
+  | { readonly _tag: "pause"; readonly duration: number }
   | { readonly _tag: "look"; readonly amount: number }
   | { readonly _tag: "reset" }
 
@@ -26,6 +27,8 @@ const encode = (operation: Operation): ReadonlyArray<string | number> => {
     case "charge":
     case "look":
       return [operation._tag, operation.amount]
+    case "pause":
+      return ["pause", operation.duration]
     case "reset":
       return ["reset"]
   }
@@ -68,6 +71,11 @@ const decide = (
       }
       case "charge":
         state = Bucket.charge(state, operation.amount)
+        reply.push(0)
+        changed = true
+        break
+      case "pause":
+        state = Bucket.pause(state, operation.duration)
         reply.push(0)
         changed = true
         break
@@ -135,7 +143,15 @@ const randomOperation = (random: Random, bucket: Simulated): Operation => {
       amount: random.chance(0.7) ? reservation.amount : random.integer(0, reservation.amount)
     }
   }
-  if (dice < 0.92) return { _tag: "charge", amount }
+  if (dice < 0.9) return { _tag: "charge", amount }
+  if (dice < 0.92) {
+    return {
+      _tag: "pause",
+      duration: random.chance(0.02)
+        ? Bucket.maxSpan
+        : random.pick([0, random.integer(0, 5000), random.integer(0, 20 * million)])
+    }
+  }
   if (dice < 0.99) return { _tag: "look", amount: random.chance(0.1) ? 0 : amount }
   return { _tag: "reset" }
 }

@@ -28,7 +28,7 @@ export interface Rules {
 export interface State {
   /** Tokens in the bucket less all that is promised; below zero while anyone waits for more than it holds. */
   readonly level: number
-  /** The latest refill that `level` counts. */
+  /** The latest refill that `level` counts; in a pause, those until its end. */
   readonly slot: number
   /** When the bucket last decided: a clock that shows less than this was set back. */
   readonly at: number
@@ -42,8 +42,8 @@ export interface State {
   readonly born: number
   /** Given back, in this busy period, from before promises that can't move up to use it. */
   readonly surplus: number
-  /** The largest request that had to wait in this busy period. */
-  readonly largest: number
+  /** The most that the bucket holds in this busy period while anyone waits, but for what was given back. */
+  readonly held: number
   readonly capacity: number
   readonly amount: number
   readonly interval: number
@@ -100,7 +100,7 @@ const fresh = (rules: Rules, now: number): State => ({
   serial: now,
   born: now,
   surplus: 0,
-  largest: 0,
+  held: 0,
   capacity: rules.capacity,
   amount: rules.amount,
   interval: rules.interval,
@@ -114,7 +114,7 @@ const fullAt = (state: State): number =>
 
 /** From this moment on the state means the same as none. */
 export const forgottenAt = (state: State, rules: Rules): number =>
-  (state.amount > 0 ? Math.max(state.at, state.tail, fullAt(state)) : state.at) + rules.expiry
+  Math.max(state.at, state.tail, state.amount > 0 ? fullAt(state) : 0) + rules.expiry
 
 /** Full, nobody waiting, and a bucket that nobody remembers would be full as well. */
 export const isSameAsNone = (state: State, rules: Rules, now: number): boolean =>
@@ -145,15 +145,16 @@ const agrees = (state: State, rules: Rules): boolean =>
 
 /** Another process had other rules: tokens carry over as an amount, and so does what the interval had brought. */
 const adopt = (state: State, rules: Rules, now: number): State => {
+  const begins = Math.max(now, state.slot)
   let elapsed = 0
   if (state.amount > 0 && rules.amount > 0) {
-    const brought = ((now - state.slot) / state.interval) * state.amount
+    const brought = ((begins - state.slot) / state.interval) * state.amount
     elapsed = Math.max(0, Math.min(rules.interval - 1, Math.floor((brought / rules.amount) * rules.interval)))
   }
   return {
     ...state,
     level: Math.min(state.level, rules.capacity),
-    slot: rules.amount > 0 && rules.origin >= 0 ? firstSlot(rules, now) : now - elapsed,
+    slot: rules.amount > 0 && rules.origin >= 0 ? firstSlot(rules, begins) : begins - elapsed,
     capacity: rules.capacity,
     amount: rules.amount,
     interval: rules.interval,
@@ -220,7 +221,7 @@ export const reserve = (
       tail: waits ? runs : state.tail,
       tailSerial: waits ? serial : state.tailSerial,
       surplus: busy ? state.surplus : 0,
-      largest: Math.max(busy ? state.largest : 0, waits ? amount : 0)
+      held: Math.max(busy ? state.held : 0, waits ? amount : 0)
     },
     outcome: {
       _tag: "Reserved",
@@ -235,7 +236,8 @@ export const reserve = (
  *
  * The latest promise goes back whole, and the tail with it. Anything else leaves a hole that those behind it, who were
  * told when to run, can't move up to fill: until the tail the bucket has to hold those tokens on top of what it holds
- * while its head waits, which is less than the largest request. What would not fit is lost.
+ * while its head waits, which is less than the largest request, or what a pause leaves in it. What would not fit is
+ * lost.
  */
 export const giveBack = (
   state: State,
@@ -255,7 +257,7 @@ export const giveBack = (
       returned: amount
     }
   }
-  const room = busy ? state.capacity - state.largest - state.surplus : state.capacity - state.level
+  const room = busy ? state.capacity - state.held - state.surplus : state.capacity - state.level
   const returned = Math.max(0, Math.min(amount, room))
   return {
     state: {
@@ -272,6 +274,27 @@ export const charge = (state: State, amount: number): State => ({
   ...state,
   level: Math.max(-maxAmount, state.level - amount)
 })
+
+/**
+ * Nobody who asks from now on runs before `duration` is over, however many tokens there are: requests are decided as
+ * they would be at its end. What refills meanwhile is kept as far as it fits, and promises that were made before hold.
+ */
+export const pause = (state: State, duration: number): State => {
+  const now = state.at
+  const ends = now + duration
+  const busy = state.tail > now
+  // Whoever stands at the tail holds everyone off for longer, and must not take that back by leaving.
+  if (ends <= Math.max(now, state.tail)) return { ...state, tailSerial: 0 }
+  const then = advance(state, ends)
+  return {
+    ...then,
+    at: now,
+    tail: ends,
+    tailSerial: 0,
+    surplus: 0,
+    held: Math.max(0, then.level, busy ? state.held + state.surplus : 0)
+  }
+}
 
 /** Full as on the first day. Reservations made before count for nothing any more. */
 export const reset = (state: State, rules: Rules): State => {

@@ -36,6 +36,8 @@ export interface BucketStore {
   /** Never fails and doesn't take long: a store that is away is told later. */
   readonly giveBack: (reservation: Reservation, amount: number) => Effect.Effect<void>
   readonly settle: (reservation: Reservation, actual: number) => Effect.Effect<void, BackendError>
+  /** Holds off, for so many microseconds, all who ask from then on. */
+  readonly pause: (duration: number) => Effect.Effect<void, BackendError>
   readonly look: (amount: number) => Effect.Effect<View, BackendError>
   readonly reset: Effect.Effect<void, BackendError>
 }

@@ -83,6 +83,11 @@ export class LocalBuckets {
               save(Bucket.charge(load(clock).state, actual - reservation.amount))
               return Effect.void
             }),
+      pause: (duration) =>
+        Effect.clockWith((clock) => {
+          save(Bucket.pause(load(clock).state, duration))
+          return Effect.void
+        }),
       look: (amount) => Effect.clockWith((clock) => Effect.succeed(Bucket.look(load(clock).state, amount))),
       reset: Effect.clockWith((clock) => {
         save(Bucket.reset(load(clock).state, rules))

@@ -31,10 +31,10 @@ const closed: Trouble = { reason: "Closed", cause: undefined }
 /** A layer that closes waits so long for what is under way. */
 const lastWait = "1 second"
 
-type Operation = "reserve" | "giveBack" | "charge" | "look" | "reset"
+type Operation = "reserve" | "giveBack" | "charge" | "pause" | "look" | "reset"
 
 /** How many numbers the script answers. */
-const answerLength: Record<Operation, number> = { reserve: 5, giveBack: 1, charge: 1, look: 2, reset: 1 }
+const answerLength: Record<Operation, number> = { reserve: 5, giveBack: 1, charge: 1, pause: 1, look: 2, reset: 1 }
 
 interface Bucket {
   readonly name: string
@@ -212,6 +212,7 @@ export class RedisBuckets {
               : send("charge", [actual - reservation.amount], patience).answered
           )
         ),
+      pause: (duration) => Effect.suspend(() => Effect.asVoid(send("pause", [duration], patience).answered)),
       look: (asked) =>
         Effect.suspend(() =>
           Effect.map(send("look", [asked], patience).answered, ([available = 0, wait = 0]) => ({

@@ -423,7 +423,8 @@ export const tokenBucketScript: string = `-- Token buckets: decide about request
 --
 -- Guarantees
 --   In any window of time a bucket admits no more than its capacity and what refilled in that window, whatever is
---   cancelled or settled meanwhile. Whoever has to wait is told how long, in order of arrival, and never later again.
+--   cancelled, settled or paused meanwhile. Whoever has to wait is told how long, in order of arrival, and never later
+--   again.
 --   A refusal consumes nothing. Time is the server's. A call that is repeated because its reply was lost is not
 --   decided again: the answers are remembered, under the client's name, in the first bucket that the call changed.
 --
@@ -443,6 +444,7 @@ export const tokenBucketScript: string = `-- Token buckets: decide about request
 --           reserve amount maxWait
 --           giveBack amount | reserved serial beforeSerial beforeGap    (a reservation as the reply gave it)
 --           charge amount
+--           pause duration
 --           look amount
 --           reset
 -- Reply 1 now
@@ -453,6 +455,7 @@ export const tokenBucketScript: string = `-- Token buckets: decide about request
 --           reserve   0 wait serial beforeSerial beforeGap | 1 wait 0 0 0 (too long) | 2 available 0 0 0 (empty)
 --           giveBack  what was returned
 --           charge    0
+--           pause     0
 --           look      available wait (-1: no wait would help)
 --           reset     0
 
@@ -487,15 +490,15 @@ local function gridFloor(time, origin, interval)
   return time - past
 end
 
-local function firstSlot(rules)
-  if rules.amount > 0 and rules.origin >= 0 then return gridFloor(now, rules.origin, rules.interval) end
-  return now
+local function firstSlot(rules, time)
+  if rules.amount > 0 and rules.origin >= 0 then return gridFloor(time, rules.origin, rules.interval) end
+  return time
 end
 
 local function fresh(rules)
   return {
-    level = rules.initial, slot = firstSlot(rules), at = now, tail = now, tailSerial = 0, serial = now, born = now,
-    surplus = 0, largest = 0,
+    level = rules.initial, slot = firstSlot(rules, now), at = now, tail = now, tailSerial = 0, serial = now, born = now,
+    surplus = 0, held = 0,
     capacity = rules.capacity, amount = rules.amount, interval = rules.interval, origin = rules.origin
   }
 end
@@ -506,8 +509,7 @@ local function fullAt(state)
 end
 
 local function forgottenAt(state, rules)
-  if state.amount > 0 then return max(state.at, state.tail, fullAt(state)) + rules.expiry end
-  return state.at + rules.expiry
+  return max(state.at, state.tail, state.amount > 0 and fullAt(state) or 0) + rules.expiry
 end
 
 local function setBack(state)
@@ -520,10 +522,10 @@ local function setBack(state)
   state.at = now
 end
 
-local function advance(state)
-  state.at = now
-  if state.amount == 0 or now < state.slot + state.interval then return end
-  local refills = floorDivide(now - state.slot, state.interval)
+local function advance(state, time)
+  state.at = time
+  if state.amount == 0 or time < state.slot + state.interval then return end
+  local refills = floorDivide(time - state.slot, state.interval)
   local missing = state.capacity - state.level
   if refills >= ceilDivide(missing, state.amount) then state.level = state.capacity
   else state.level = state.level + refills * state.amount end
@@ -536,13 +538,15 @@ local function agrees(state, rules)
 end
 
 local function adopt(state, rules)
+  local begins = max(now, state.slot)
   local elapsed = 0
   if state.amount > 0 and rules.amount > 0 then
-    local brought = ((now - state.slot) / state.interval) * state.amount
+    local brought = ((begins - state.slot) / state.interval) * state.amount
     elapsed = max(0, min(rules.interval - 1, floor((brought / rules.amount) * rules.interval)))
   end
   state.level = min(state.level, rules.capacity)
-  if rules.amount > 0 and rules.origin >= 0 then state.slot = firstSlot(rules) else state.slot = now - elapsed end
+  if rules.amount > 0 and rules.origin >= 0 then state.slot = firstSlot(rules, begins)
+  else state.slot = begins - elapsed end
   state.capacity, state.amount, state.interval, state.origin = rules.capacity, rules.amount, rules.interval, rules.origin
 end
 
@@ -555,7 +559,7 @@ local function load(remembered, rules)
   local state = remembered
   local starts = now < state.at
   if starts then setBack(state) end
-  advance(state)
+  advance(state, now)
   if agrees(state, rules) then return state, 0, starts end
   adopt(state, rules)
   return state, 1, starts
@@ -584,12 +588,12 @@ local function reserve(state, amount, maxWait)
   if wait > maxWait then return 1, wait, 0, 0, 0 end
   local serial = max(state.serial + 1, now)
   local beforeSerial, beforeGap = state.tailSerial, runs - state.tail
-  if not busy then state.surplus, state.largest = 0, 0 end
+  if not busy then state.surplus, state.held = 0, 0 end
   state.level = state.level - amount
   state.serial = serial
   if wait > 0 then
     state.tail, state.tailSerial = runs, serial
-    state.largest = max(state.largest, amount)
+    state.held = max(state.held, amount)
   end
   return 0, wait, serial, beforeSerial, beforeGap
 end
@@ -604,7 +608,7 @@ local function giveBack(state, amount, reserved, serial, beforeSerial, beforeGap
     return amount
   end
   local room = state.capacity - state.level
-  if busy then room = state.capacity - state.largest - state.surplus end
+  if busy then room = state.capacity - state.held - state.surplus end
   local returned = max(0, min(amount, room))
   state.level = state.level + returned
   if busy then state.surplus = state.surplus + returned end
@@ -612,6 +616,16 @@ local function giveBack(state, amount, reserved, serial, beforeSerial, beforeGap
 end
 
 local function charge(state, amount) state.level = max(-maxAmount, state.level - amount) end
+
+local function pause(state, duration)
+  local ends = now + duration
+  local busy = state.tail > now
+  state.tailSerial = 0
+  if ends <= max(now, state.tail) then return end
+  advance(state, ends)
+  state.held = max(0, state.level, busy and state.held + state.surplus or 0)
+  state.at, state.tail, state.surplus = now, ends, 0
+end
 
 local function reset(state, rules)
   local serial = max(state.serial, now)
@@ -646,14 +660,14 @@ local function unpackState(packed)
   if not packed then return nil end
   local state = { text = string.sub(packed, packedLength + 1) }
   state.level, state.slot, state.at, state.tail, state.tailSerial, state.serial, state.born, state.surplus,
-    state.largest, state.capacity, state.amount, state.interval, state.origin, state.initial, state.expiry,
+    state.held, state.capacity, state.amount, state.interval, state.origin, state.initial, state.expiry,
     state.expires = struct.unpack(layout, packed)
   return state
 end
 
 local function packState(state, rules, text, expires)
   return struct.pack(layout, state.level, state.slot, state.at, state.tail, state.tailSerial, state.serial, state.born,
-    state.surplus, state.largest, state.capacity, state.amount, state.interval, state.origin, rules.initial,
+    state.surplus, state.held, state.capacity, state.amount, state.interval, state.origin, rules.initial,
     rules.expiry, expires) .. text
 end
 
@@ -677,8 +691,8 @@ local function forgetOldClients(key)
 end
 
 -- Operations and their arguments, to find one's way through ARGV: how many there are, and how many numbers each answers.
-local arguments = { reserve = 2, giveBack = 5, charge = 1, look = 1, reset = 0 }
-local answers = { reserve = 5, giveBack = 1, charge = 1, look = 2, reset = 1 }
+local arguments = { reserve = 2, giveBack = 5, charge = 1, pause = 1, look = 1, reset = 0 }
+local answers = { reserve = 5, giveBack = 1, charge = 1, pause = 1, look = 2, reset = 1 }
 
 -- The answers given before: whoever was told to wait has waited some of it.
 local function repeated(reply)
@@ -738,6 +752,10 @@ for i = 1, #KEYS do
       if returned > 0 then changed = true end
     elseif operation == 'charge' then
       charge(state, a)
+      reply[n + 1] = 0
+      changed = true
+    elseif operation == 'pause' then
+      pause(state, a)
       reply[n + 1] = 0
       changed = true
     elseif operation == 'look' then

@@ -47,7 +47,7 @@ export interface TokenBucketOptions {
  * What a look at a token bucket shows.
  */
 export interface TokenBucketState {
-  /** Tokens that could be taken this instant; 0 while others wait. */
+  /** Tokens that could be taken this instant; 0 while others wait, and in a pause. */
   readonly tokens: number
   readonly capacity: number
   /** How long `withPermit` would wait if it were called now. Infinite if no wait would help. */
@@ -93,6 +93,29 @@ export interface TokenBucketLimiter extends Limiter<TokenBucketError, never, Tok
   readonly kind: "TokenBucket"
   /** Takes tokens, default `tokensToConsume`, and tells how long to wait instead of waiting. */
   readonly reserve: (n?: number) => Effect.Effect<Reservation, TokenBucketError | InvalidOptions>
+  /**
+   * Lets no work through for so long, for everyone who shares the bucket: what to do when the far end says "not before
+   * then". What refills meanwhile is kept as far as it fits. A longer pause replaces a shorter one, and never the other
+   * way round; `reset` ends it.
+   *
+   * Those who wait in this process wait longer, in their order, or fail with `MaxSleepExceeded` if that is too long for
+   * them. What was promised before and can't be moved holds: reservations, and waits in other processes.
+   *
+   * @example
+   * ```ts
+   * import { Console, Effect } from "effect"
+   * import { LocalLive, TokenBucket } from "steindamm"
+   *
+   * const program = Effect.gen(function* () {
+   *   const limiter = yield* TokenBucket.make({ name: "api", capacity: 10 })
+   *   yield* limiter.pause("50 millis")
+   *   yield* limiter.withPermit(Console.log("50 milliseconds later"))
+   * })
+   *
+   * Effect.runPromise(program.pipe(Effect.provide(LocalLive)))
+   * ```
+   */
+  readonly pause: (duration: Duration.Input) => Effect.Effect<void, InvalidOptions | BackendError>
 }
 
 interface Shape {

@@ -129,6 +129,30 @@ describe("an interruption at any point", () => {
     }).pipe(Effect.provide(LocalLive))
   )
 
+  it.effect("of a wait that a pause makes longer lets those behind it move up", () =>
+    Effect.gen(function* () {
+      yield* sweep((operations, turns) =>
+        Effect.gen(function* () {
+          const limiter = yield* TokenBucket.make({ name: `${operations} ${turns}`, capacity: 1, initialTokens: 0 })
+          const slowly = Effect.provideService(Scheduler.MaxOpsBeforeYield, operations)
+          const leaving = yield* Effect.forkChild(slowly(limiter.withPermit(Effect.void)), { startImmediately: true })
+          const behind = yield* Effect.forkChild(limiter.withPermit(Effect.void), { startImmediately: true })
+          for (let turn = 0; turn < 40; turn++) yield* Effect.yieldNow
+          const pausing = yield* Effect.forkChild(slowly(limiter.pause("1500 millis")), { startImmediately: true })
+          for (let turn = 0; turn < turns; turn++) yield* Effect.yieldNow
+          yield* Fiber.interrupt(leaving)
+          yield* Fiber.await(pausing)
+          yield* TestClock.adjust("1499 millis")
+          assert.isUndefined(behind.pollUnsafe(), `${operations} ${turns}`)
+          yield* TestClock.adjust("1 millis")
+          for (let turn = 0; turn < 5; turn++) yield* Effect.yieldNow
+          assert.isDefined(behind.pollUnsafe(), `${operations} ${turns}`)
+          assert.strictEqual((yield* limiter.state).tokens, 0)
+        })
+      )
+    }).pipe(Effect.provide(LocalLive))
+  )
+
   it.effect("loses and invents nothing in twenty thousand random rounds", () =>
     Effect.gen(function* () {
       const random = seeded(1)

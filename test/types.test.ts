@@ -82,6 +82,8 @@ const describeTypes = () => {
   expectTypeOf(bucket.reset).toEqualTypeOf<Effect.Effect<void, BackendError>>()
   expectTypeOf(semaphore.resize(2)).toEqualTypeOf<Effect.Effect<void, InvalidOptions | BackendError>>()
 
+  expectTypeOf(bucket.pause("1 second")).toEqualTypeOf<Effect.Effect<void, InvalidOptions | BackendError>>()
+
   expectTypeOf(bucket.reserve()).toEqualTypeOf<
     Effect.Effect<Reservation, MaxSleepExceeded | NoTokensAvailable | BackendError | InvalidOptions>
   >()

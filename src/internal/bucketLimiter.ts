@@ -1,7 +1,9 @@
 /**
  * The verbs of a token bucket over any store: reserve, wait, run, and give back what was not used.
  */
+import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import * as Fiber from "effect/Fiber"
 import type * as Scope from "effect/Scope"
 import { type BackendError, type InvalidOptions, MaxSleepExceeded, NoTokensAvailable } from "../Errors.ts"
 import type {
@@ -10,9 +12,9 @@ import type {
   TokenBucketLimiter,
   TokenBucketPermit
 } from "../TokenBucket.ts"
-import type { Outcome, Reservation, View } from "./bucket.ts"
+import { maxSpan, type Outcome, type Reservation, type View } from "./bucket.ts"
 import type { BucketWaiters, Restore } from "./bucketWaiters.ts"
-import { actualArgument, type BucketConfig, durationOf, tokensArgument, tokensOf } from "./options.ts"
+import { actualArgument, type BucketConfig, durationArgument, durationOf, tokensArgument, tokensOf } from "./options.ts"
 import { monotonicMicros } from "./time.ts"
 
 /** A store's answer to a request, and whether it knew the bucket with other options. */
@@ -113,9 +115,14 @@ export const makeBucketLimiter = (
             : Effect.clockWith((clock) => {
                 const asked = monotonicMicros(clock)
                 const waiting = waiters.wait(name, asked + wait, reservation, restore, giveBackAll)
-                return Effect.flatMap(waiting, (reservation) =>
-                  onAdmitted({ reservation, waited: monotonicMicros(clock) - asked })
-                )
+                return Effect.flatMap(waiting, (reservation) => {
+                  const waited = monotonicMicros(clock) - asked
+                  if (reservation !== undefined) return onAdmitted({ reservation, waited })
+                  const left = maxWait === maxSpan ? maxSpan : Math.max(0, maxWait - waited)
+                  return admit(amount, left, restore, (admission) =>
+                    onAdmitted({ ...admission, waited: admission.waited + waited })
+                  )
+                })
               })
         )
 
@@ -195,6 +202,24 @@ export const makeBucketLimiter = (
           )
     )
 
+  // Those who wait in this process can be asked to wait longer. Before the pause their promises go back, the latest
+  // first, so that nothing of them is lost; behind it they ask anew, so that no answer of the store holds them up.
+  const pause = (duration: Duration.Input): Effect.Effect<void, InvalidOptions | BackendError> =>
+    Effect.flatMap(Effect.fromResult(durationArgument(name, "duration", duration)), (micros) =>
+      micros === 0
+        ? Effect.void
+        : Effect.uninterruptibleMask((restore) =>
+            Effect.suspend(() => {
+              const { reservations, askAnew } = waiters.recall(name)
+              return Effect.forEach(reservations.toReversed(), giveBackAll, { discard: true }).pipe(
+                Effect.andThen(Effect.forkChild(store.pause(micros), { startImmediately: true })),
+                Effect.tap(Effect.sync(askAnew)),
+                Effect.flatMap((paused) => restore(Fiber.join(paused)))
+              )
+            })
+          )
+    )
+
   const withPermit = guard(config.tokensToConsume, maxSleep)
 
   return {
@@ -222,6 +247,7 @@ export const makeBucketLimiter = (
     },
     acquire,
     reserve,
+    pause,
     wrap:
       (f) =>
       (...args) =>

@@ -10,6 +10,14 @@ import type { Reservation } from "./bucket.ts"
 import { LinkedList, type Node } from "./linkedList.ts"
 import { sleepUntil } from "./time.ts"
 
+/** Those who waited for a bucket, and were sent away to ask anew. */
+export interface Recalled {
+  /** What they were promised, in order. */
+  readonly reservations: ReadonlyArray<Reservation>
+  /** Lets them ask, in order. */
+  readonly askAnew: () => void
+}
+
 /** Makes a part of an uninterruptible region interruptible again, if the caller was. */
 export type Restore = <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.Effect<A, E, R>
 
@@ -51,6 +59,7 @@ class Line {
 
   untilServed(waiter: Node<Waiter>): Effect.Effect<void> {
     return Effect.suspend(() => {
+      if (waiter.list === undefined) return Effect.void
       const woken = Effect.callback<void>((resume) => {
         waiter.value.wake = () => resume(Effect.void)
       })
@@ -84,6 +93,18 @@ class Line {
     return latest?.value.reservation
   }
 
+  /** Empties the line: all who stood in it, each with the promise of its place. */
+  recall(): ReadonlyArray<readonly [Reservation, Waiter]> {
+    const recalled: Array<readonly [Reservation, Waiter]> = []
+    for (;;) {
+      const [promise, waiter] = [this.promises.first, this.waiters.first]
+      if (promise === undefined || waiter === undefined) return recalled
+      this.promises.remove(promise)
+      this.waiters.remove(waiter)
+      recalled.push([promise.value.reservation, waiter.value])
+    }
+  }
+
   private step(waiter: Node<Waiter>): void {
     const wasFirst = this.waiters.first === waiter
     this.waiters.remove(waiter)
@@ -93,11 +114,11 @@ class Line {
 
 /** All lines of a layer, by bucket and cost. An empty line takes no memory. */
 export class BucketWaiters {
-  private readonly lines = new Map<string, Line>()
+  private readonly lines = new Map<string, Map<number, Line>>()
 
   /**
-   * Waits until `due` or, if others leave, until an earlier promise; gives the promise that was used. Interrupted, it
-   * hands the promise that is left over to `giveBack`.
+   * Waits until `due` or, if others leave, until an earlier promise; gives the promise that was used, or nothing if the
+   * waiter was recalled. Interrupted, it hands the promise that is left over to `giveBack`.
    */
   wait(
     name: string,
@@ -105,18 +126,44 @@ export class BucketWaiters {
     reservation: Reservation,
     restore: Restore,
     giveBack: (reservation: Reservation) => Effect.Effect<void>
-  ): Effect.Effect<Reservation> {
+  ): Effect.Effect<Reservation | undefined> {
     return Effect.suspend(() => {
-      const key = `${reservation.amount}:${name}`
-      const line = this.lines.get(key) ?? new Line()
-      this.lines.set(key, line)
+      const { amount } = reservation
+      const line = this.lines.get(name)?.get(amount) ?? this.addLine(name, amount)
       const waiter = line.enter({ due, reservation })
       const waited = Effect.onExitPrimitive(restore(line.untilServed(waiter)), (exit) => {
         const leftOver = exit._tag === "Failure" ? line.leave(waiter) : undefined
-        if (line.isEmpty && this.lines.get(key) === line) this.lines.delete(key)
+        if (line.isEmpty) this.dropLine(name, amount, line)
         return leftOver === undefined ? undefined : giveBack(leftOver)
       })
-      return Effect.map(waited, () => waiter.value.served ?? reservation)
+      return Effect.map(waited, () => waiter.value.served)
     })
+  }
+
+  /** Sends away all who wait for a bucket. Their promises are the caller's to give back. */
+  recall(name: string): Recalled {
+    const recalled = Array.from(this.lines.get(name)?.values() ?? []).flatMap((line) => line.recall())
+    this.lines.delete(name)
+    recalled.sort(([one], [other]) => one.serial - other.serial)
+    return {
+      reservations: recalled.map(([reservation]) => reservation),
+      askAnew: () => {
+        for (const [, waiter] of recalled) waiter.wake?.()
+      }
+    }
+  }
+
+  private addLine(name: string, amount: number): Line {
+    const line = new Line()
+    const lines = this.lines.get(name) ?? new Map<number, Line>()
+    this.lines.set(name, lines.set(amount, line))
+    return line
+  }
+
+  private dropLine(name: string, amount: number, line: Line): void {
+    const lines = this.lines.get(name)
+    if (lines?.get(amount) !== line) return
+    lines.delete(amount)
+    if (lines.size === 0) this.lines.delete(name)
   }
 }

@@ -270,6 +270,18 @@ export const actualArgument = (name: string, value: unknown): Result.Result<numb
     ? Result.succeed(costOf(value))
     : Result.fail(new InvalidOptions({ name, field: "actual", value, rule: `a number from 0 to ${maxTokens}` }))
 
+/** Check for how long something is to last; gives microseconds. */
+export const durationArgument = (
+  name: string,
+  field: string,
+  value: unknown
+): Result.Result<number, InvalidOptions> => {
+  const micros = microsOf(value)
+  return micros !== undefined && micros >= 0
+    ? Result.succeed(Math.min(micros, maxSpan))
+    : Result.fail(new InvalidOptions({ name, field, value, rule: "a duration of at least 0" }))
+}
+
 /** That many permits can't be had of a semaphore of that capacity. */
 export const invalidPermits = (name: string, value: unknown, capacity: number): InvalidOptions =>
   new InvalidOptions({ name, field: "permits", value, rule: `an integer from 1 to capacity (${capacity})` })

@@ -377,6 +377,95 @@ export const tokenBucketContract = (backend: Backend): unknown =>
       )
     })
 
+    describe("a pause", () => {
+      claim(
+        "lets no work through until it is over, and keeps the tokens",
+        Effect.gen(function* () {
+          const limiter = yield* make({ capacity: 3, refillFrequency: 10_000 })
+          yield* limiter.withPermit(pass)
+          yield* limiter.pause(400)
+          assert.strictEqual((yield* limiter.state).tokens, 0)
+          assert.deepStrictEqual(yield* limiter.withPermitsIfAvailable(1)(pass), Option.none())
+          const [, elapsed] = yield* timed(limiter.withPermits(2)(pass))
+          took(elapsed, 400)
+          assert.strictEqual((yield* limiter.state).tokens, 0)
+        })
+      )
+
+      claim(
+        "holds for every limiter of the name",
+        Effect.gen(function* () {
+          const name = freshName()
+          const [told, other] = yield* Effect.all([TokenBucket.make({ name }), TokenBucket.make({ name })])
+          yield* told.pause(400)
+          const [, elapsed] = yield* timed(other.withPermit(pass))
+          took(elapsed, 400)
+        })
+      )
+
+      claim(
+        "makes those who wait wait longer, in their order",
+        Effect.gen(function* () {
+          const limiter = yield* make({ capacity: 2, refillFrequency: 300, initialTokens: 0 })
+          const order: Array<number> = []
+          const start = yield* inOrder(
+            [1, 2, 1, 1].map((tokens, index) => limiter.withPermits(tokens)(Effect.sync(() => order.push(index))))
+          )
+          yield* Effect.sleep(50)
+          yield* limiter.pause(800)
+          const [, elapsed] = yield* timed(Fiber.joinAll(start))
+          // Two of the five tokens are there when the pause ends, 850 ms after the beginning; the others by 1500.
+          took(elapsed, 1450)
+          assert.deepStrictEqual(order, [0, 1, 2, 3])
+        })
+      )
+
+      claim(
+        "lets those give up for whom it is too long",
+        Effect.gen(function* () {
+          const limiter = yield* make({ capacity: 1, refillFrequency: 300, initialTokens: 0, maxSleep: 600 })
+          const [waiting] = yield* inOrder([Effect.flip(limiter.withPermit(pass))])
+          yield* Effect.sleep(50)
+          yield* limiter.pause(2000)
+          if (waiting === undefined) return
+          const [error, elapsed] = yield* timed(Fiber.join(waiting))
+          took(elapsed, 0)
+          assert.strictEqual(error._tag, "MaxSleepExceeded")
+          if (error._tag !== "MaxSleepExceeded") return
+          took(2000, Math.ceil(Duration.toMillis(error.requiredSleep ?? Duration.zero)))
+        })
+      )
+
+      claim(
+        "is over at once when it is reset, and is nothing if it lasts no time",
+        Effect.gen(function* () {
+          const limiter = yield* make()
+          yield* limiter.pause(Duration.infinity)
+          assert.strictEqual((yield* Effect.flip(limiter.withPermit(pass)))._tag, "MaxSleepExceeded")
+          yield* limiter.reset
+          yield* limiter.pause(0)
+          assert.strictEqual((yield* limiter.state).tokens, 5)
+          const error = yield* Effect.flip(limiter.pause(Duration.millis(-1)))
+          assert.strictEqual(error._tag, "InvalidOptions")
+          assert.deepInclude(error, { field: "duration" })
+        })
+      )
+
+      claim(
+        "can be interrupted by those who wait for its end",
+        Effect.gen(function* () {
+          const limiter = yield* make({ capacity: 1, refillFrequency: 300, initialTokens: 0 })
+          const waiting = yield* inOrder([limiter.withPermit(pass), limiter.withPermit(pass), limiter.withPermit(pass)])
+          yield* Effect.sleep(20)
+          yield* limiter.pause(400)
+          yield* Effect.sleep(50)
+          yield* Fiber.interruptAll(waiting)
+          const [, elapsed] = yield* timed(limiter.withPermit(pass))
+          took(elapsed, 350)
+        })
+      )
+    })
+
     describe("acquire", () => {
       claim(
         "gives a permit that tells how long it was waited for",

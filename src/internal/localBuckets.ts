@@ -10,8 +10,8 @@ import type { BucketConfig } from "./options.ts"
 import { monotonicMicros } from "./time.ts"
 
 interface Remembered {
-  readonly state: State
-  readonly rules: Rules
+  state: State
+  rules: Rules
 }
 
 /**
@@ -59,7 +59,14 @@ export class LocalBuckets {
       this.dropOld(clock)
       return Bucket.load(this.buckets.get(name)?.state, rules, this.now(clock, rules))
     }
-    const save = (state: State) => this.buckets.set(name, { state, rules })
+    const save = (state: State): void => {
+      const remembered = this.buckets.get(name)
+      if (remembered === undefined) this.buckets.set(name, { state, rules })
+      else {
+        remembered.state = state
+        remembered.rules = rules
+      }
+    }
     const giveBack = (reservation: Reservation, amount: number) =>
       Effect.clockWith((clock) => {
         const { state, returned } = Bucket.giveBack(load(clock).state, reservation, amount)

@@ -12,9 +12,6 @@ import type { Grant, Refusal, SemaphoreStore } from "./semaphoreLimiter.ts"
 import { monotonicMicros } from "./time.ts"
 import { type Waiter, WaitingLine } from "./waitingLine.ts"
 
-/** An idle semaphore that was resized remembers it for so long: an hour. */
-const idleTime = 3_600_000_000
-
 /** A request that waits. */
 class Request implements PermitWaiter, Waiter {
   readonly permits: number
@@ -48,73 +45,80 @@ class Request implements PermitWaiter, Waiter {
 class LocalSemaphore {
   readonly queue = new PermitQueue<Request>()
   readonly grants = new Set<Grant>()
-  lastUsed = 0
 
+  /** Nothing would be lost with it. A capacity that was set by `resize` would. */
   get isIdle(): boolean {
-    return this.grants.size === 0 && this.queue.waiting === 0
+    return this.grants.size === 0 && this.queue.waiting === 0 && !this.queue.isResized
+  }
+}
+
+/** A number that is seldom looked at as a text. */
+class LocalGrant implements Grant {
+  readonly permits: number
+  readonly fencingToken: number
+  readonly waited: number
+  isLost = false
+  onLost: (() => void) | undefined = undefined
+
+  constructor(permits: number, fencingToken: number, waited: number) {
+    this.permits = permits
+    this.fencingToken = fencingToken
+    this.waited = waited
+  }
+
+  get id(): string {
+    return String(this.fencingToken)
   }
 }
 
 /**
- * The semaphores of one layer, by name. One that is idle takes no memory.
+ * The semaphores of one layer, by name. One that is idle takes no memory: every call looks at two others and drops what
+ * is over, so that no timer is needed and no call takes long.
  */
 export class LocalSemaphores {
   private readonly semaphores = new Map<string, LocalSemaphore>()
   private hand = this.semaphores.entries()
   private fencingToken = 0
-  private ids = 0
 
   /** Semaphores in memory. */
   get size(): number {
     return this.semaphores.size
   }
 
-  private get(name: string, now: number): LocalSemaphore {
-    this.dropOld(now)
+  private get(name: string): LocalSemaphore {
+    if (this.semaphores.size > 1) this.dropIdle()
     let semaphore = this.semaphores.get(name)
     if (semaphore === undefined) {
       semaphore = new LocalSemaphore()
       this.semaphores.set(name, semaphore)
     }
-    semaphore.lastUsed = now
     return semaphore
   }
 
-  private dropIfOver(name: string, semaphore: LocalSemaphore, now: number): void {
-    if (semaphore.isIdle && (!semaphore.queue.isResized || now - semaphore.lastUsed >= idleTime)) {
-      this.semaphores.delete(name)
+  private dropIdle(): void {
+    for (let i = 0; i < 2; i++) {
+      const next = this.hand.next()
+      if (next.done) {
+        this.hand = this.semaphores.entries()
+        return
+      }
+      const [name, semaphore] = next.value
+      if (semaphore.isIdle) this.semaphores.delete(name)
     }
-  }
-
-  // Only those that were resized outlive their last use, so that looking at one a call is enough.
-  private dropOld(now: number): void {
-    const next = this.hand.next()
-    if (next.done) this.hand = this.semaphores.entries()
-    else this.dropIfOver(next.value[0], next.value[1], now)
   }
 
   store({ name, capacity }: SemaphoreConfig): SemaphoreStore {
     const line = new WaitingLine()
 
     const grantOf = (semaphore: LocalSemaphore, permits: number, waited: number): Grant => {
-      const grant: Grant = {
-        id: String(++this.ids),
-        permits,
-        fencingToken: ++this.fencingToken,
-        waited,
-        isLost: false,
-        onLost: undefined
-      }
+      const grant = new LocalGrant(permits, ++this.fencingToken, waited)
       semaphore.grants.add(grant)
       return grant
     }
 
     const release = (grant: Grant): undefined => {
       const semaphore = this.semaphores.get(name)
-      if (semaphore?.grants.delete(grant)) {
-        semaphore.queue.release(grant.permits)
-        this.dropIfOver(name, semaphore, semaphore.lastUsed)
-      }
+      if (semaphore?.grants.delete(grant)) semaphore.queue.release(grant.permits)
     }
 
     const wait = (
@@ -132,33 +136,28 @@ export class LocalSemaphores {
       const place = semaphore.queue.enter(request)
       const answered = line.wait(request, restore, (isInterrupted) => {
         const { answer } = request
-        if (semaphore.queue.leave(place)) this.dropIfOver(name, semaphore, semaphore.lastUsed)
-        else if (isInterrupted && answer !== undefined && !("_tag" in answer)) release(answer)
+        const hasLeft = semaphore.queue.leave(place)
+        if (!hasLeft && isInterrupted && answer !== undefined && !("_tag" in answer)) release(answer)
       })
       return Effect.map(answered, () => request.answer ?? { _tag: "TimeUp" })
     }
 
     return {
       take: (permits, maxWait, restore, onAnswer) =>
-        Effect.clockWith((clock) => {
-          const now = monotonicMicros(clock)
-          const semaphore = this.get(name, now)
+        Effect.suspend(() => {
+          const semaphore = this.get(name)
           const limit = semaphore.queue.capacityFor({ capacity })
-          if (permits > limit) {
-            this.dropIfOver(name, semaphore, now)
-            return onAnswer({ _tag: "TooLarge", capacity: limit })
-          }
+          if (permits > limit) return onAnswer({ _tag: "TooLarge", capacity: limit })
           if (semaphore.queue.take({ permits, capacity })) return onAnswer(grantOf(semaphore, permits, 0))
           return maxWait === 0
             ? onAnswer({ _tag: "TimeUp" })
-            : Effect.flatMap(wait(clock, semaphore, permits, maxWait, restore), onAnswer)
+            : Effect.flatMap(
+                Effect.clockWith((clock) => wait(clock, semaphore, permits, maxWait, restore)),
+                onAnswer
+              )
         }),
       release,
-      resize: (capacity) =>
-        Effect.clockWith((clock) => {
-          this.get(name, monotonicMicros(clock)).queue.resize(capacity)
-          return Effect.void
-        }),
+      resize: (capacity) => Effect.sync(() => this.get(name).queue.resize(capacity)),
       look: Effect.sync(() => {
         const semaphore = this.semaphores.get(name)
         return {
@@ -184,7 +183,6 @@ export class LocalSemaphores {
         }
         semaphore.queue.resize(undefined)
         semaphore.queue.release(semaphore.queue.held)
-        this.dropIfOver(name, semaphore, semaphore.lastUsed)
       })
     }
   }

@@ -38,6 +38,8 @@ type Verb = "subscribe" | "ssubscribe"
 class Subscriber {
   /** Channels, and whether the server has confirmed them on the present connection. */
   readonly channels = new Map<string, boolean>()
+  /** How often all of them may have been lost. */
+  private losses = 0
   private readonly client: Redis
   private readonly verb: Verb
   private readonly events: Events
@@ -60,7 +62,7 @@ class Subscriber {
 
   add(channel: string): void {
     this.channels.set(channel, false)
-    if (this.client.status === "ready") this.subscribe(channel)
+    this.subscribeIfReady(channel)
   }
 
   remove(channel: string): void {
@@ -77,11 +79,17 @@ class Subscriber {
     for (const [channel, confirmed] of this.channels) if (!confirmed) this.subscribe(channel)
   }
 
+  private subscribeIfReady(channel: string): void {
+    if (this.client.status === "ready") this.subscribe(channel)
+  }
+
   private subscribe(channel: string): void {
-    const { stream } = this.client
+    const { losses } = this
     this.client[this.verb](channel).then(
       () => {
-        if (!this.channels.has(channel) || this.client.stream !== stream) return
+        if (!this.channels.has(channel)) return
+        // The server may have dropped the subscription right behind the confirmation.
+        if (this.losses !== losses) return this.subscribeIfReady(channel)
         this.channels.set(channel, true)
         this.events.onEstablished(channel)
       },
@@ -90,6 +98,7 @@ class Subscriber {
   }
 
   private confirmNone(): void {
+    this.losses++
     for (const channel of this.channels.keys()) this.channels.set(channel, false)
   }
 

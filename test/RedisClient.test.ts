@@ -313,6 +313,7 @@ describe("connections", () => {
   it.live("of a borrowed client stay open, standalone and cluster", () =>
     Effect.gen(function* () {
       for (const client of [new Redis(inject("redisUrl")), new Cluster([inject("clusterUrl")])]) {
+        yield* Effect.promise(() => client.ping())
         const prefix = freshKeyPrefix()
         const layer = RedisClient.fromClient(client, { keyPrefix: prefix })
         const key = yield* Effect.gen(function* () {

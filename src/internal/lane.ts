@@ -34,8 +34,15 @@ export class Asked<A> {
   readonly answered: Effect.Effect<A, BackendError> = Effect.callback((resume) => this.onAnswer(resume))
 
   onAnswer(listener: (exit: Exit.Exit<A, BackendError>) => void): void {
-    if (this.exit === undefined) this.listener = listener
-    else listener(this.exit)
+    const others = this.listener
+    if (this.exit !== undefined) listener(this.exit)
+    else if (others === undefined) this.listener = listener
+    else {
+      this.listener = (exit) => {
+        others(exit)
+        listener(exit)
+      }
+    }
   }
 
   answer(exit: Exit.Exit<A, BackendError>): void {
@@ -85,12 +92,14 @@ export class Lane<Request extends Sendable> {
     this.traffic = traffic
   }
 
-  add(request: Request): void {
+  /** Tells whether the lane was idle before. */
+  add(request: Request): boolean {
     this.queue.add(request)
-    if (this.isRunning) return
+    if (this.isRunning) return false
     this.isRunning = true
     // Whoever else asks in this very moment comes along.
     queueMicrotask(() => this.traffic.fork(this.run))
+    return true
   }
 
   /** Tells `onLate` of those whose time is up; gives the next moment when somebody's will be. */

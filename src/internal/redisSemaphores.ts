@@ -13,7 +13,7 @@ import { BackendError } from "../Errors.ts"
 import type { RedisClient } from "../RedisClient.ts"
 import type { Holder, SemaphoreState } from "../Semaphore.ts"
 import { maxSpan } from "./bucket.ts"
-import { Asked, Lane, type Trouble } from "./lane.ts"
+import { Asked, Lane, type Traffic, type Trouble } from "./lane.ts"
 import type { SemaphoreConfig } from "./options.ts"
 import { type SemaphoreResult, semaphoreScript } from "./redisScripts.ts"
 import type { Grant, Refusal, SemaphoreStore } from "./semaphoreLimiter.ts"
@@ -143,7 +143,10 @@ class RemoteSemaphore {
   readonly name: string
   private readonly key: string
   private readonly around: Surroundings
+  /** Where order matters: a place is left only after it was asked for. */
   private readonly lane: Lane<Request>
+  /** Permits on their way home, for which somebody waits elsewhere: they don't wait for a call on its way. */
+  private readonly home: Lane<Request>
   /** Everyone here who waits or holds. */
   private readonly places = new Map<string, Place>()
   private readonly holders = new Set<Place>()
@@ -156,7 +159,7 @@ class RemoteSemaphore {
   private resetBy = 0
   private keepAt = Number.POSITIVE_INFINITY
   private lookAt = Number.POSITIVE_INFINITY
-  private isBusy = false
+  private busyLanes = 0
   private onDrained: () => void = () => {}
   private lastUsed: number
 
@@ -165,15 +168,17 @@ class RemoteSemaphore {
     this.key = around.client.key({ kind: "Semaphore", name })
     this.around = around
     this.lastUsed = this.now()
-    this.lane = new Lane({
+    const traffic: Traffic<Request> = {
       clock: around.clock,
       fork: around.fork,
       call: (requests, onTrouble) => this.call(requests, onTrouble),
       onIdle: () => {
-        this.isBusy = false
-        this.onDrained()
+        this.busyLanes--
+        if (this.busyLanes === 0) this.onDrained()
       }
-    })
+    }
+    this.lane = new Lane(traffic)
+    this.home = new Lane(traffic)
   }
 
   private now(): number {
@@ -181,7 +186,7 @@ class RemoteSemaphore {
   }
 
   get isIdle(): boolean {
-    return this.places.size === 0 && !this.isBusy
+    return this.places.size === 0 && this.busyLanes === 0
   }
 
   get isForgotten(): boolean {
@@ -191,24 +196,28 @@ class RemoteSemaphore {
   /** Everything said has been heard. */
   readonly drained: Effect.Effect<void> = Effect.callback((resume) => {
     this.onDrained = () => resume(Effect.void)
-    if (!this.isBusy) this.onDrained()
+    if (this.busyLanes === 0) this.onDrained()
   })
 
   readonly close: Effect.Effect<void> = Effect.suspend(() => {
-    for (const request of this.lane.unanswered()) this.fail(request, closed)
+    for (const request of [...this.lane.unanswered(), ...this.home.unanswered()]) this.fail(request, closed)
     return Scope.close(this.subscription, Exit.void)
   })
 
   // Requests -------------------------------------------------------------------------------------------------------
 
-  send(operation: string, words: Words | ((now: number) => Words), wait: number): Request {
+  send(operation: string, words: Words | ((now: number) => Words), wait: number, lane = this.lane): Request {
     const encode = typeof words === "function" ? words : () => words
     const request = new Request(operation, encode, wait < maxSpan ? this.now() + wait : Number.POSITIVE_INFINITY)
-    this.isBusy = true
-    this.lane.add(request)
+    if (lane.add(request)) this.busyLanes++
     this.around.lookAt(request.deadline)
     return request
   }
+
+  /** What was given back before has arrived: for whoever wants to see it. */
+  readonly released: Effect.Effect<void> = Effect.suspend(() =>
+    Effect.forEach(this.home.unanswered(), (request) => Effect.exit(request.answered), { discard: true })
+  )
 
   private fail(request: Request, { reason, cause }: Trouble): void {
     const { operation } = request
@@ -361,7 +370,7 @@ class RemoteSemaphore {
       this.holders.delete(place)
     }
     this.lastUsed = this.now()
-    this.send("release", ["release", id], lease)
+    this.send("release", ["release", id], lease, place?.grant === undefined ? this.lane : this.home)
   }
 
   /** Redis doesn't vouch for the permits any more. They are not released before the work has stopped. */
@@ -429,7 +438,8 @@ class RemoteSemaphore {
       const waiter = Array.from(this.places.values()).find((place) => place.grant === undefined)
       if (waiter !== undefined) this.keep(waiter)
     }
-    const overdue = this.lane.expire((request, why) => this.fail(request, why))
+    const onLate = (request: Request, why: Trouble) => this.fail(request, why)
+    const overdue = Math.min(this.lane.expire(onLate), this.home.expire(onLate))
     if (this.isIdle) return undefined
     let next = Math.min(overdue, this.keepAt, this.lookAt)
     for (const place of this.holders) next = Math.min(next, place.leaseEnd)
@@ -522,7 +532,13 @@ export class RedisSemaphores {
     const line = new WaitingLine()
 
     const ask = (operation: string, ...words: Words): Effect.Effect<SemaphoreResult, BackendError> =>
-      Effect.suspend(() => this.get(name).send(operation, [operation, ...words], patience).answered)
+      Effect.suspend(() => {
+        const semaphore = this.get(name)
+        return Effect.flatMap(
+          semaphore.released,
+          () => semaphore.send(operation, [operation, ...words], patience).answered
+        )
+      })
 
     const unanswered = (reason: BackendError["reason"]) =>
       new BackendError({ operation: "acquire", name, reason, cause: undefined })
@@ -539,11 +555,14 @@ export class RedisSemaphores {
         Effect.suspend(() => {
           if (this.isClosed) return Effect.fail(unanswered("Closed"))
           const semaphore = this.get(name)
-          const place = semaphore.enter(permits, config, maxWait)
-          const answered = line.wait(place, restore, (isInterrupted) => {
-            if (isInterrupted || place.answer === undefined) semaphore.release(place.id, place.lease)
+          const enter = Effect.suspend(() => {
+            const place = semaphore.enter(permits, config, maxWait)
+            const answered = line.wait(place, restore, (isInterrupted) => {
+              if (isInterrupted || place.answer === undefined) semaphore.release(place.id, place.lease)
+            })
+            return Effect.flatMap(answered, () => Effect.flatMap(answerOf(place), onAnswer))
           })
-          return Effect.flatMap(answered, () => Effect.flatMap(answerOf(place), onAnswer))
+          return maxWait === 0 ? Effect.flatMap(restore(semaphore.released), () => enter) : enter
         }),
       release: ({ id }) => {
         this.get(name).release(id, config.expiry)

@@ -153,6 +153,44 @@ describe("an interruption at any point", () => {
     }).pipe(Effect.provide(LocalLive))
   )
 
+  it.effect("of whoever is ahead wakes those who are on their way to sleep", () =>
+    Effect.gen(function* () {
+      const passTurns = (turns: number) => Effect.repeat(Effect.yieldNow, { times: turns })
+      yield* sweep((operations, turns) =>
+        Effect.gen(function* () {
+          const where = `${operations} ${turns}`
+          const slowly = Effect.provideService(Scheduler.MaxOpsBeforeYield, operations)
+          const start = <A, E, R>(effect: Effect.Effect<A, E, R>) =>
+            Effect.forkChild(effect, { startImmediately: true })
+          const bucket = yield* TokenBucket.make({ name: where, capacity: 1, initialTokens: 0 })
+          const semaphore = yield* Semaphore.make({ name: where, capacity: 1 })
+          const full = yield* Semaphore.make({ name: `full ${where}`, capacity: 1, maxSleep: "1 second" })
+          const holder = yield* start(full.withPermit(Effect.never))
+          const ahead = [
+            yield* start(bucket.withPermit(Effect.void)),
+            yield* start(semaphore.withPermit(Effect.never)),
+            yield* start(full.withPermit(Effect.void))
+          ]
+          const behind = [
+            yield* start(slowly(bucket.withPermit(Effect.void))),
+            yield* start(slowly(semaphore.withPermit(Effect.void))),
+            yield* start(slowly(semaphore.withPermit(Effect.void))),
+            yield* start(slowly(Effect.flip(full.withPermit(Effect.void))))
+          ]
+          yield* passTurns(turns)
+          yield* Fiber.interruptAll(ahead)
+          yield* passTurns(100)
+          yield* TestClock.adjust("2 seconds")
+          yield* passTurns(100)
+          for (const [index, fiber] of behind.entries()) {
+            assert.strictEqual(fiber.pollUnsafe()?._tag, "Success", `${where}: ${index}`)
+          }
+          yield* Fiber.interrupt(holder)
+        })
+      )
+    }).pipe(Effect.provide(LocalLive))
+  )
+
   it.effect("loses and invents nothing in twenty thousand random rounds", () =>
     Effect.gen(function* () {
       const random = seeded(1)

@@ -60,13 +60,13 @@ class Line {
   untilServed(waiter: Node<Waiter>): Effect.Effect<void> {
     return Effect.suspend(() => {
       if (waiter.list === undefined) return Effect.void
+      const due = this.dueOf(waiter)
       const woken = Effect.callback<void>((resume) => {
         waiter.value.wake = () => resume(Effect.void)
+        // The fiber may have yielded since it looked, and nothing could wake it then.
+        if (waiter.list === undefined || due !== this.dueOf(waiter)) resume(Effect.void)
       })
-      const due = this.promises.first?.value.due
-      if (this.waiters.first !== waiter || due === undefined) {
-        return Effect.flatMap(woken, () => this.untilServed(waiter))
-      }
+      if (due === undefined) return Effect.flatMap(woken, () => this.untilServed(waiter))
       const slept = Effect.as(sleepUntil(due), true)
       return Effect.flatMap(Effect.raceFirst(slept, Effect.as(woken, false)), (isDue) => {
         if (!isDue || this.waiters.first !== waiter) return this.untilServed(waiter)
@@ -74,6 +74,11 @@ class Line {
         return Effect.void
       })
     })
+  }
+
+  /** When the first of the line runs; undefined for those behind it. */
+  private dueOf(waiter: Node<Waiter>): number | undefined {
+    return this.waiters.first === waiter ? this.promises.first?.value.due : undefined
   }
 
   private serve(waiter: Node<Waiter>): void {

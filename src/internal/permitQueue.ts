@@ -47,9 +47,11 @@ export class PermitQueue<Waiter extends PermitWaiter> {
     return true
   }
 
-  /** Waits for permits; `onGranted` or `onRefused` tells when that ends. */
+  /** Waits for permits; `onGranted` or `onRefused` tells when that ends, which may be at once. */
   enter(waiter: Waiter): Node<Waiter> {
-    return this.waiters.add(waiter)
+    const place = this.waiters.add(waiter)
+    this.serve()
+    return place
   }
 
   /** Stops waiting; false if the wait has ended before. */

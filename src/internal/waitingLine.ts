@@ -31,13 +31,20 @@ export class WaitingLine {
   private untilAnswered(waiter: Waiter, place: Node<Waiter> | undefined): Effect.Effect<void> {
     return Effect.suspend(() => {
       if (waiter.isAnswered) return Effect.void
+      const isFirst = this.isFirst(place)
       const woken = Effect.callback<void>((resume) => {
         waiter.wake = () => resume(Effect.void)
+        // The fiber may have yielded since it looked, and nothing could wake it then.
+        if (waiter.isAnswered || isFirst !== this.isFirst(place)) resume(Effect.void)
       })
-      return place !== undefined && this.waiters.first === place
+      return isFirst
         ? Effect.raceFirst(woken, sleepUntil(waiter.deadline))
         : Effect.flatMap(woken, () => this.untilAnswered(waiter, place))
     })
+  }
+
+  private isFirst(place: Node<Waiter> | undefined): boolean {
+    return place !== undefined && this.waiters.first === place
   }
 
   private leave(place: Node<Waiter>): void {

@@ -181,8 +181,9 @@ export class LocalSemaphores {
           grant.isLost = true
           grant.onLost?.()
         }
-        semaphore.queue.resize(undefined)
+        // In this order, since either may grant permits anew.
         semaphore.queue.release(semaphore.queue.held)
+        semaphore.queue.resize(undefined)
       })
     }
   }

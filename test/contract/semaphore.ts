@@ -1,5 +1,5 @@
 import { assert, describe } from "@effect/vitest"
-import { Deferred, Effect, Fiber, Option } from "effect"
+import { Deferred, Effect, Exit, Fiber, Option } from "effect"
 import { Semaphore, type SemaphoreOptions } from "steindamm"
 import { assertTook, type Backend, caseFor, freshName, inOrder, timed } from "./harness.ts"
 
@@ -269,6 +269,33 @@ export const semaphoreContract = (backend: Backend): unknown =>
         )
         yield* Effect.sleep(20)
         assert.deepInclude(yield* limiter.state, { held: 0, waiting: 0 })
+      })
+    )
+
+    claim(
+      "reset forgets what resize said, and lets in no more than there are permits",
+      Effect.gen(function* () {
+        const limiter = yield* make({ capacity: 3 })
+        yield* limiter.resize(1)
+        let inside = 0
+        let peak = 0
+        const section = Effect.gen(function* () {
+          peak = Math.max(peak, ++inside)
+          yield* Effect.sleep(100)
+        }).pipe(
+          Effect.ensuring(
+            Effect.sync(() => {
+              inside--
+            })
+          )
+        )
+        const fibers = yield* inOrder(Array.from({ length: 10 }, () => Effect.exit(limiter.withPermit(section))))
+        yield* Effect.sleep(50)
+        yield* limiter.reset
+        const exits = yield* Fiber.joinAll(fibers)
+        assert.strictEqual(exits.filter(Exit.isFailure).length, 1)
+        assert.strictEqual(peak, 3)
+        assert.deepInclude(yield* limiter.state, { capacity: 3, held: 0, waiting: 0 })
       })
     )
 

@@ -75,7 +75,10 @@ export interface Reservation {
   readonly tokens: number
   /** How long to wait before the work may run; counted from the moment when `reserve` gave this reservation. */
   readonly delay: Duration.Duration
-  /** Gives back all tokens that later reservations don't already count on. Only the first call counts. */
+  /**
+   * Gives back all tokens that later reservations don't already count on. Only the first call of this or `settle`
+   * counts.
+   */
   readonly cancel: Effect.Effect<void>
   /** As `TokenBucketPermit.settle`. */
   readonly settle: (actual: number) => Effect.Effect<void, InvalidOptions | BackendError>

@@ -147,37 +147,37 @@ export const makeBucketLimiter = (
         admit(amount, maxWait, restore, (admission) => run(admission, effect, restore))
       )
 
-  const settleOnce = (reservation: Reservation) => {
-    let settled = false
-    return (actual: number): Effect.Effect<void, InvalidOptions | BackendError> =>
-      Effect.flatMap(Effect.fromResult(actualArgument(name, actual)), (units) => {
-        if (settled) return Effect.void
-        settled = true
-        return store.settle(reservation, units)
+  /** What becomes of a reservation is decided once: by whoever of `cancel` and `settle` comes first. */
+  const onceFor = (reservation: Reservation) => {
+    let isDecided = false
+    const once = <E>(decide: Effect.Effect<void, E>): Effect.Effect<void, E> =>
+      Effect.suspend(() => {
+        if (isDecided) return Effect.void
+        isDecided = true
+        return decide
       })
+    return {
+      cancel: once(giveBackAll(reservation)),
+      settle: (actual: number): Effect.Effect<void, InvalidOptions | BackendError> =>
+        Effect.flatMap(Effect.fromResult(actualArgument(name, actual)), (units) =>
+          once(store.settle(reservation, units))
+        )
+    }
   }
 
   const permitOf = ({ reservation, waited }: Admission): TokenBucketPermit => ({
     name,
     tokens: tokensOf(reservation.amount),
     waited: durationOf(waited),
-    settle: settleOnce(reservation)
+    settle: onceFor(reservation).settle
   })
 
-  const reservationOf = (reservation: Reservation, wait: number): PublicReservation => {
-    let cancelled = false
-    return {
-      name,
-      tokens: tokensOf(reservation.amount),
-      delay: durationOf(wait),
-      cancel: Effect.suspend(() => {
-        if (cancelled) return Effect.void
-        cancelled = true
-        return giveBackAll(reservation)
-      }),
-      settle: settleOnce(reservation)
-    }
-  }
+  const reservationOf = (reservation: Reservation, wait: number): PublicReservation => ({
+    name,
+    tokens: tokensOf(reservation.amount),
+    delay: durationOf(wait),
+    ...onceFor(reservation)
+  })
 
   const units = (n: number) => Effect.fromResult(tokensArgument(name, n, capacity))
 

@@ -290,6 +290,22 @@ export const tokenBucketContract = (backend: Backend): unknown =>
       )
 
       claim(
+        "what becomes of a reservation is decided once, by cancelling or by settling",
+        Effect.gen(function* () {
+          const limiter = yield* make({ capacity: 10, refillFrequency: 10_000 })
+          yield* limiter.withPermits(2)(pass)
+          const cancelled = yield* limiter.reserve(4)
+          yield* cancelled.cancel
+          yield* cancelled.settle(0)
+          assert.strictEqual((yield* limiter.state).tokens, 8)
+          const settled = yield* limiter.reserve(4)
+          yield* settled.settle(3)
+          yield* settled.cancel
+          assert.strictEqual((yield* limiter.state).tokens, 5)
+        })
+      )
+
+      claim(
         "a debt from settling is waited for by those that come later",
         Effect.gen(function* () {
           const limiter = yield* make({ capacity: 2, refillFrequency: 100, maxSleep: 0 })

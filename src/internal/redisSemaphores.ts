@@ -161,6 +161,8 @@ class RemoteSemaphore {
   private lookAt = Number.POSITIVE_INFINITY
   private busyLanes = 0
   private onDrained: () => void = () => {}
+  /** Grants whose work has not ended, whether or not their lease has. */
+  private readonly unreleased = new Set<string>()
   private lastUsed: number
 
   constructor(name: string, around: Surroundings) {
@@ -174,7 +176,7 @@ class RemoteSemaphore {
       call: (requests, onTrouble) => this.call(requests, onTrouble),
       onIdle: () => {
         this.busyLanes--
-        if (this.busyLanes === 0) this.onDrained()
+        this.tellIfDrained()
       }
     }
     this.lane = new Lane(traffic)
@@ -193,11 +195,26 @@ class RemoteSemaphore {
     return this.isIdle && this.now() - this.lastUsed >= idleTime
   }
 
-  /** Everything said has been heard. */
+  /** Everything said has been heard, and permits that were held are on their way home. */
   readonly drained: Effect.Effect<void> = Effect.callback((resume) => {
     this.onDrained = () => resume(Effect.void)
-    if (this.busyLanes === 0) this.onDrained()
+    this.tellIfDrained()
   })
+
+  private tellIfDrained(): void {
+    if (this.busyLanes === 0 && this.unreleased.size === 0) this.onDrained()
+  }
+
+  /** Nobody renews leases from here on: those who wait hear that, and work that holds permits is told to stop. */
+  leaveAll(): void {
+    for (const place of Array.from(this.places.values())) {
+      if (place.grant !== undefined) this.lose(place)
+      else {
+        this.end(place, new BackendError({ operation: "acquire", name: this.name, ...closed }))
+        this.release(place.id, place.lease)
+      }
+    }
+  }
 
   readonly close: Effect.Effect<void> = Effect.suspend(() => {
     for (const request of [...this.lane.unanswered(), ...this.home.unanswered()]) this.fail(request, closed)
@@ -353,6 +370,7 @@ class RemoteSemaphore {
     const { id, permits } = place
     place.grant = { id, permits, fencingToken, waited: now - place.asked, isLost: false, onLost: undefined }
     this.holders.add(place)
+    this.unreleased.add(id)
     this.around.lookAt(place.leaseEnd)
     place.decide(place.grant)
   }
@@ -370,7 +388,8 @@ class RemoteSemaphore {
       this.holders.delete(place)
     }
     this.lastUsed = this.now()
-    this.send("release", ["release", id], lease, place?.grant === undefined ? this.lane : this.home)
+    const wasHeld = this.unreleased.delete(id)
+    this.send("release", ["release", id], lease, wasHeld ? this.home : this.lane)
   }
 
   /** Redis doesn't vouch for the permits any more. They are not released before the work has stopped. */
@@ -518,6 +537,7 @@ export class RedisSemaphores {
   readonly close: Effect.Effect<void> = Effect.suspend(() => {
     this.isClosed = true
     const semaphores = Array.from(this.semaphores.values())
+    for (const one of semaphores) one.leaveAll()
     return Effect.andThen(
       Effect.timeoutOption(
         Effect.forEach(semaphores, (one) => one.drained, { discard: true }),

@@ -138,6 +138,9 @@ interface Surroundings {
   readonly lookAt: (moment: number) => void
 }
 
+/** After these the semaphore is there; a look, say, leaves nothing behind. */
+const provesKnown: ReadonlySet<string> = new Set(["held", "queued", "resized"])
+
 /** A semaphore as this process sees it. */
 class RemoteSemaphore {
   readonly name: string
@@ -152,7 +155,7 @@ class RemoteSemaphore {
   private readonly holders = new Set<Place>()
   private readonly subscription = Scope.makeUnsafe()
   private isSubscribed = false
-  /** Redis has answered here before: if it knows nothing of the semaphore then, it has lost its data. */
+  /** Redis has known it before: if it knows nothing of the semaphore then, it has lost its data. */
   private isKnown = false
   private serverAhead: number | undefined
   /** The last reset: what was granted or queued by a lower token is gone. */
@@ -273,7 +276,7 @@ class RemoteSemaphore {
         return []
       },
       onSuccess: ([time, next, notices, results]) => {
-        this.isKnown = true
+        this.isKnown ||= results.some(([answer]) => provesKnown.has(answer))
         this.serverAhead = time - this.now()
         for (const [index, request] of requests.entries()) {
           const result = results[index]

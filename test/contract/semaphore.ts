@@ -42,6 +42,18 @@ export const semaphoreContract = (backend: Backend): unknown =>
     )
 
     claim(
+      "is ready at once after looks and refusals that found it unused",
+      Effect.gen(function* () {
+        const limiter = yield* make({ capacity: 1 })
+        yield* limiter.state
+        yield* limiter.reset
+        assert.strictEqual((yield* Effect.flip(limiter.withPermits(2)(Effect.void)))._tag, "InvalidOptions")
+        const [, elapsed] = yield* timed(limiter.withPermit(Effect.void))
+        took(elapsed, 0)
+      })
+    )
+
+    claim(
       "gives what the work gives, and brings permits back however the work ends",
       Effect.gen(function* () {
         const limiter = yield* make({ capacity: 1 })

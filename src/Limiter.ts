@@ -51,3 +51,46 @@ export interface Limiter<out E, out Held = never, out P extends Permit = Permit,
   /** Starts anew, as if the limiter had never been used. */
   readonly reset: Effect.Effect<void, BackendError>
 }
+
+/**
+ * One definition of a limiter and a limiter for each key: per user, tenant or host. Keys share the options, and nothing
+ * else.
+ *
+ * The verbs are those of `Limiter` with the key in front; `forKey` gives the limiter of one key. A key that is unused
+ * takes no room: in memory it is dropped as soon as it means the same as a new one, in Redis it expires. A key is a
+ * non-empty string that has room in a name of 512 UTF-8 bytes, or the verbs fail with `InvalidOptions`.
+ */
+export interface KeyedLimiter<
+  out E,
+  out Held = never,
+  out P extends Permit = Permit,
+  out S = unknown,
+  out L extends Limiter<E, Held, P, S> = Limiter<E, Held, P, S>
+> {
+  readonly kind: LimiterKind
+  /** The name of the definition. The limiter of a key is called `name[key]`, and so it is called in errors. */
+  readonly name: string
+  /** The limiter of one key, to be used at once or for as long as you like. */
+  readonly forKey: (key: string) => Effect.Effect<L, InvalidOptions>
+  readonly withPermit: (
+    key: string
+  ) => <A, E1, R>(effect: Effect.Effect<A, E1, R>) => Effect.Effect<A, E1 | E | Held | InvalidOptions, R>
+  readonly withPermits: (
+    key: string,
+    n: number
+  ) => <A, E1, R>(effect: Effect.Effect<A, E1, R>) => Effect.Effect<A, E1 | E | Held | InvalidOptions, R>
+  readonly withPermitsIfAvailable: (
+    key: string,
+    n: number
+  ) => <A, E1, R>(
+    effect: Effect.Effect<A, E1, R>
+  ) => Effect.Effect<Option.Option<A>, E1 | Held | BackendError | InvalidOptions, R>
+  readonly acquire: (key: string, n?: number) => Effect.Effect<P, E | InvalidOptions, Scope.Scope>
+  /** A function like `f` whose every call goes through the limiter of the key that its arguments tell. */
+  readonly wrap: <Args extends ReadonlyArray<unknown>, A, E1, R>(
+    f: (...args: Args) => Effect.Effect<A, E1, R>,
+    key: (...args: readonly [...Args]) => string
+  ) => (...args: Args) => Effect.Effect<A, E1 | E | Held | InvalidOptions, R>
+  readonly state: (key: string) => Effect.Effect<S, BackendError | InvalidOptions>
+  readonly reset: (key: string) => Effect.Effect<void, BackendError | InvalidOptions>
+}

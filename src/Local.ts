@@ -3,15 +3,11 @@
  *
  * Time comes from Effect's `Clock`, so that `TestClock` drives them in tests; what is idle takes no memory.
  */
-import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
-import { makeBucketLimiter } from "./internal/bucketLimiter.ts"
-import { BucketWaiters } from "./internal/bucketWaiters.ts"
+import { semaphores, tokenBuckets } from "./internal/backends.ts"
 import { LocalBuckets } from "./internal/localBuckets.ts"
 import { LocalSemaphores } from "./internal/localSemaphores.ts"
-import { bucketConfig, semaphoreConfig } from "./internal/options.ts"
-import { makeSemaphoreLimiter } from "./internal/semaphoreLimiter.ts"
 import { Semaphore } from "./Semaphore.ts"
 import { TokenBucket } from "./TokenBucket.ts"
 
@@ -34,16 +30,7 @@ export const LocalTokenBucketLive: Layer.Layer<TokenBucket> = Layer.effect(
   TokenBucket,
   Effect.clockWith((clock) => {
     const buckets = new LocalBuckets(clock)
-    const waiters = new BucketWaiters()
-    return Effect.succeed(
-      TokenBucket.of({
-        make: Effect.fnUntraced(function* (options) {
-          const now = yield* Clock.currentTimeMillis
-          const config = yield* Effect.fromResult(bucketConfig(options, now))
-          return makeBucketLimiter(config, buckets.store(config), waiters)
-        })
-      })
-    )
+    return Effect.succeed(tokenBuckets((config) => buckets.store(config)))
   })
 )
 
@@ -64,13 +51,8 @@ export const LocalTokenBucketLive: Layer.Layer<TokenBucket> = Layer.effect(
  * ```
  */
 export const LocalSemaphoreLive: Layer.Layer<Semaphore> = Layer.sync(Semaphore, () => {
-  const semaphores = new LocalSemaphores()
-  return Semaphore.of({
-    make: (options) =>
-      Effect.map(Effect.fromResult(semaphoreConfig(options)), (config) =>
-        makeSemaphoreLimiter(config, semaphores.store(config))
-      )
-  })
+  const kept = new LocalSemaphores()
+  return semaphores((config) => kept.store(config))
 })
 
 /**

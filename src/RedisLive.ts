@@ -7,12 +7,9 @@ import type * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
 import * as Random from "effect/Random"
 import type * as Scope from "effect/Scope"
-import { makeBucketLimiter } from "./internal/bucketLimiter.ts"
-import { BucketWaiters } from "./internal/bucketWaiters.ts"
-import { bucketConfig, semaphoreConfig } from "./internal/options.ts"
+import { semaphores, tokenBuckets } from "./internal/backends.ts"
 import { RedisBuckets } from "./internal/redisBuckets.ts"
 import { RedisSemaphores } from "./internal/redisSemaphores.ts"
-import { makeSemaphoreLimiter } from "./internal/semaphoreLimiter.ts"
 import { RedisClient } from "./RedisClient.ts"
 import { Semaphore } from "./Semaphore.ts"
 import { TokenBucket } from "./TokenBucket.ts"
@@ -44,17 +41,10 @@ const backend = <A extends { readonly close: Effect.Effect<void> }>(
  */
 export const RedisTokenBucketLive: Layer.Layer<TokenBucket, never, RedisClient> = Layer.effect(
   TokenBucket,
-  Effect.gen(function* () {
-    const buckets = yield* backend((...around) => new RedisBuckets(...around))
-    const waiters = new BucketWaiters()
-    return TokenBucket.of({
-      make: Effect.fnUntraced(function* (options) {
-        const now = yield* Clock.currentTimeMillis
-        const config = yield* Effect.fromResult(bucketConfig(options, now))
-        return makeBucketLimiter(config, buckets.store(config), waiters)
-      })
-    })
-  })
+  Effect.map(
+    backend((...around) => new RedisBuckets(...around)),
+    (buckets) => tokenBuckets((config) => buckets.store(config))
+  )
 )
 
 /**
@@ -63,15 +53,10 @@ export const RedisTokenBucketLive: Layer.Layer<TokenBucket, never, RedisClient> 
  */
 export const RedisSemaphoreLive: Layer.Layer<Semaphore, never, RedisClient> = Layer.effect(
   Semaphore,
-  Effect.gen(function* () {
-    const semaphores = yield* backend((...around) => new RedisSemaphores(...around))
-    return Semaphore.of({
-      make: (options) =>
-        Effect.map(Effect.fromResult(semaphoreConfig(options)), (config) =>
-          makeSemaphoreLimiter(config, semaphores.store(config))
-        )
-    })
-  })
+  Effect.map(
+    backend((...around) => new RedisSemaphores(...around)),
+    (kept) => semaphores((config) => kept.store(config))
+  )
 )
 
 /**

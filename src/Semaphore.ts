@@ -1,13 +1,12 @@
 /**
  * Limits work by concurrency: so many permits, each given back when its work is done.
  */
-import type * as Config from "effect/Config"
 import * as Context from "effect/Context"
 import type * as Duration from "effect/Duration"
 import type * as Effect from "effect/Effect"
 import type { BackendError, InvalidOptions, MaxSleepExceeded, PermitLost } from "./Errors.ts"
-import { type LimiterServiceClass, limiterService } from "./internal/limiterService.ts"
-import type { Limiter, Permit } from "./Limiter.ts"
+import { type LimiterServiceFactory, limiterService } from "./internal/limiterService.ts"
+import type { KeyedLimiter, Limiter, Permit } from "./Limiter.ts"
 
 /**
  * What a semaphore is like. Durations are Effect's `Duration.Input`; a bare number is milliseconds.
@@ -80,8 +79,18 @@ export interface SemaphoreLimiter extends Limiter<SemaphoreError, PermitLost, Se
   readonly resize: (capacity: number) => Effect.Effect<void, InvalidOptions | BackendError>
 }
 
+/**
+ * A semaphore for each key.
+ */
+export interface KeyedSemaphoreLimiter
+  extends KeyedLimiter<SemaphoreError, PermitLost, SemaphorePermit, SemaphoreState, SemaphoreLimiter> {
+  readonly kind: "Semaphore"
+  readonly resize: (key: string, capacity: number) => Effect.Effect<void, InvalidOptions | BackendError>
+}
+
 interface Shape {
   readonly make: (options: SemaphoreOptions) => Effect.Effect<SemaphoreLimiter, InvalidOptions>
+  readonly makeKeyed: (options: SemaphoreOptions) => Effect.Effect<KeyedSemaphoreLimiter, InvalidOptions>
 }
 
 /**
@@ -111,17 +120,43 @@ export class Semaphore extends Context.Service<Semaphore, Shape>()("steindamm/Se
     Semaphore.use((backend) => backend.make(options))
 
   /**
-   * A semaphore as a service of its own, for programs that inject limiters by type. The options may be a `Config`.
+   * Makes a semaphore for each key: one definition for all users, tenants or hosts. Fails as `make`.
+   *
+   * @example
+   * ```ts
+   * import { Effect } from "effect"
+   * import { LocalLive, Semaphore } from "steindamm"
+   *
+   * const program = Effect.gen(function* () {
+   *   const perHost = yield* Semaphore.makeKeyed({ name: "downloads", capacity: 2 })
+   *   const download = perHost.wrap(
+   *     (url: URL) => Effect.log(`downloading ${url}`),
+   *     (url) => url.host
+   *   )
+   *   yield* download(new URL("https://example.com/a"))
+   * })
+   *
+   * Effect.runPromise(program.pipe(Effect.provide(LocalLive)))
+   * ```
+   */
+  static readonly makeKeyed = (
+    options: SemaphoreOptions
+  ): Effect.Effect<KeyedSemaphoreLimiter, InvalidOptions, Semaphore> =>
+    Semaphore.use((backend) => backend.makeKeyed(options))
+
+  /**
+   * A semaphore as a service of its own, for programs that inject limiters by type. The options, or any of them, may be
+   * a `Config`.
    *
    * @example
    * ```ts
    * import { Config, Effect, Layer } from "effect"
    * import { LocalSemaphoreLive, Semaphore } from "steindamm"
    *
-   * class DatabaseLimit extends Semaphore.Service<DatabaseLimit>()(
-   *   "DatabaseLimit",
-   *   Config.all({ name: Config.succeed("database"), capacity: Config.Int("POOL").pipe(Config.withDefault(10)) })
-   * ) {}
+   * class DatabaseLimit extends Semaphore.Service<DatabaseLimit>()("DatabaseLimit", {
+   *   name: "database",
+   *   capacity: Config.Int("POOL").pipe(Config.withDefault(10))
+   * }) {}
    *
    * const program = DatabaseLimit.use((limiter) => limiter.withPermit(Effect.succeed("queried")))
    *
@@ -130,19 +165,23 @@ export class Semaphore extends Context.Service<Semaphore, Shape>()("steindamm/Se
    */
   static override readonly Service = limiterService<Semaphore, SemaphoreOptions, SemaphoreLimiter>(
     Semaphore.make
-  ) as SemaphoreServiceFactory & Shape
-}
+  ) as LimiterServiceFactory<SemaphoreOptions, SemaphoreLimiter, Semaphore> & Shape
 
-/**
- * The type of `Semaphore.Service`.
- */
-export type SemaphoreServiceFactory = <Self>() => {
-  <const Id extends string>(
-    id: Id,
-    options: Config.Config<SemaphoreOptions>
-  ): LimiterServiceClass<Self, Id, SemaphoreLimiter, InvalidOptions | Config.ConfigError, Semaphore>
-  <const Id extends string>(
-    id: Id,
-    options: SemaphoreOptions
-  ): LimiterServiceClass<Self, Id, SemaphoreLimiter, InvalidOptions, Semaphore>
+  /**
+   * The same for a semaphore for each key.
+   *
+   * @example
+   * ```ts
+   * import { Effect } from "effect"
+   * import { LocalLive, Semaphore } from "steindamm"
+   *
+   * class TenantLimit extends Semaphore.KeyedService<TenantLimit>()("TenantLimit", { name: "tenant", capacity: 3 }) {}
+   *
+   * const report = (tenant: string) => TenantLimit.use((limiter) => limiter.withPermit(tenant)(Effect.succeed("made")))
+   *
+   * Effect.runPromise(report("acme").pipe(Effect.provide(TenantLimit.layer), Effect.provide(LocalLive)))
+   * ```
+   */
+  static readonly KeyedService: LimiterServiceFactory<SemaphoreOptions, KeyedSemaphoreLimiter, Semaphore> =
+    limiterService(Semaphore.makeKeyed)
 }

@@ -5,14 +5,13 @@
  * told when enough will have come, and waits for that moment in order of arrival. `capacity` is the burst, and
  * `refillAmount` per `refillFrequency` the rate.
  */
-import type * as Config from "effect/Config"
 import * as Context from "effect/Context"
 import type * as DateTime from "effect/DateTime"
 import type * as Duration from "effect/Duration"
 import type * as Effect from "effect/Effect"
 import type { BackendError, InvalidOptions, MaxSleepExceeded, NoTokensAvailable } from "./Errors.ts"
-import { type LimiterServiceClass, limiterService } from "./internal/limiterService.ts"
-import type { Limiter, Permit } from "./Limiter.ts"
+import { type LimiterServiceFactory, limiterService } from "./internal/limiterService.ts"
+import type { KeyedLimiter, Limiter, Permit } from "./Limiter.ts"
 
 /**
  * What a token bucket is like. Durations are Effect's `Duration.Input`; a bare number is milliseconds.
@@ -121,8 +120,19 @@ export interface TokenBucketLimiter extends Limiter<TokenBucketError, never, Tok
   readonly pause: (duration: Duration.Input) => Effect.Effect<void, InvalidOptions | BackendError>
 }
 
+/**
+ * A token bucket for each key.
+ */
+export interface KeyedTokenBucketLimiter
+  extends KeyedLimiter<TokenBucketError, never, TokenBucketPermit, TokenBucketState, TokenBucketLimiter> {
+  readonly kind: "TokenBucket"
+  readonly reserve: (key: string, n?: number) => Effect.Effect<Reservation, TokenBucketError | InvalidOptions>
+  readonly pause: (key: string, duration: Duration.Input) => Effect.Effect<void, InvalidOptions | BackendError>
+}
+
 interface Shape {
   readonly make: (options: TokenBucketOptions) => Effect.Effect<TokenBucketLimiter, InvalidOptions>
+  readonly makeKeyed: (options: TokenBucketOptions) => Effect.Effect<KeyedTokenBucketLimiter, InvalidOptions>
 }
 
 /**
@@ -154,14 +164,42 @@ export class TokenBucket extends Context.Service<TokenBucket, Shape>()("steindam
     TokenBucket.use((backend) => backend.make(options))
 
   /**
-   * A token bucket as a service of its own, for programs that inject limiters by type. The options may be a `Config`.
+   * Makes a token bucket for each key: one definition for all users, tenants or hosts. Fails as `make`.
    *
    * @example
    * ```ts
-   * import { Effect, Layer } from "effect"
+   * import { Effect } from "effect"
+   * import { LocalLive, TokenBucket } from "steindamm"
+   *
+   * const program = Effect.gen(function* () {
+   *   const perUser = yield* TokenBucket.makeKeyed({ name: "search", capacity: 1, refillFrequency: "1 minute" })
+   *   yield* perUser.withPermit("ada")(Effect.log("searching for Ada"))
+   *   yield* perUser.withPermit("grace")(Effect.log("searching for Grace, who does not wait for Ada's token"))
+   *   const again = yield* perUser.withPermitsIfAvailable("ada", 1)(Effect.log("not before a minute has passed"))
+   *   yield* Effect.log(again)
+   * })
+   *
+   * Effect.runPromise(program.pipe(Effect.provide(LocalLive)))
+   * ```
+   */
+  static readonly makeKeyed = (
+    options: TokenBucketOptions
+  ): Effect.Effect<KeyedTokenBucketLimiter, InvalidOptions, TokenBucket> =>
+    TokenBucket.use((backend) => backend.makeKeyed(options))
+
+  /**
+   * A token bucket as a service of its own, for programs that inject limiters by type. The options, or any of them, may
+   * be a `Config`.
+   *
+   * @example
+   * ```ts
+   * import { Config, Effect, Layer } from "effect"
    * import { LocalTokenBucketLive, TokenBucket } from "steindamm"
    *
-   * class GithubLimit extends TokenBucket.Service<GithubLimit>()("GithubLimit", { name: "github", capacity: 5000 }) {}
+   * class GithubLimit extends TokenBucket.Service<GithubLimit>()("GithubLimit", {
+   *   name: "github",
+   *   capacity: Config.Int("GITHUB_LIMIT").pipe(Config.withDefault(5000))
+   * }) {}
    *
    * const program = GithubLimit.use((limiter) => limiter.withPermit(Effect.succeed("called")))
    *
@@ -170,19 +208,24 @@ export class TokenBucket extends Context.Service<TokenBucket, Shape>()("steindam
    */
   static override readonly Service = limiterService<TokenBucket, TokenBucketOptions, TokenBucketLimiter>(
     TokenBucket.make
-  ) as TokenBucketServiceFactory & Shape
-}
+  ) as LimiterServiceFactory<TokenBucketOptions, TokenBucketLimiter, TokenBucket> & Shape
 
-/**
- * The type of `TokenBucket.Service`.
- */
-export type TokenBucketServiceFactory = <Self>() => {
-  <const Id extends string>(
-    id: Id,
-    options: Config.Config<TokenBucketOptions>
-  ): LimiterServiceClass<Self, Id, TokenBucketLimiter, InvalidOptions | Config.ConfigError, TokenBucket>
-  <const Id extends string>(
-    id: Id,
-    options: TokenBucketOptions
-  ): LimiterServiceClass<Self, Id, TokenBucketLimiter, InvalidOptions, TokenBucket>
+  /**
+   * The same for a token bucket for each key.
+   *
+   * @example
+   * ```ts
+   * import { Effect } from "effect"
+   * import { LocalLive, TokenBucket } from "steindamm"
+   *
+   * class UserLimit extends TokenBucket.KeyedService<UserLimit>()("UserLimit", { name: "user", capacity: 20 }) {}
+   *
+   * const search = (user: string, query: string) =>
+   *   UserLimit.use((limiter) => limiter.withPermit(user)(Effect.succeed(`results for ${query}`)))
+   *
+   * Effect.runPromise(search("ada", "engines").pipe(Effect.provide(UserLimit.layer), Effect.provide(LocalLive)))
+   * ```
+   */
+  static readonly KeyedService: LimiterServiceFactory<TokenBucketOptions, KeyedTokenBucketLimiter, TokenBucket> =
+    limiterService(TokenBucket.makeKeyed)
 }

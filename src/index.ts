@@ -11,25 +11,26 @@ export {
   NoTokensAvailable,
   PermitLost
 } from "./Errors.ts"
-export type { Limiter, Permit } from "./Limiter.ts"
+export type { FromConfig, LimiterServiceClass, LimiterServiceFactory } from "./internal/limiterService.ts"
+export type { KeyedLimiter, Limiter, Permit } from "./Limiter.ts"
 export { LocalLive, LocalSemaphoreLive, LocalTokenBucketLive } from "./Local.ts"
 export {
   type Holder,
+  type KeyedSemaphoreLimiter,
   Semaphore,
   type SemaphoreError,
   type SemaphoreLimiter,
   type SemaphoreOptions,
   type SemaphorePermit,
-  type SemaphoreServiceFactory,
   type SemaphoreState
 } from "./Semaphore.ts"
 export {
+  type KeyedTokenBucketLimiter,
   type Reservation,
   TokenBucket,
   type TokenBucketError,
   type TokenBucketLimiter,
   type TokenBucketOptions,
   type TokenBucketPermit,
-  type TokenBucketServiceFactory,
   type TokenBucketState
 } from "./TokenBucket.ts"

@@ -3,6 +3,7 @@ import { LocalLive } from "steindamm"
 import { RedisClient, RedisLive } from "steindamm/redis"
 import { inject } from "vitest"
 import type { Backend } from "./contract/harness.ts"
+import { keyedContract } from "./contract/keyed.ts"
 import { semaphoreContract } from "./contract/semaphore.ts"
 import { tokenBucketContract } from "./contract/tokenBucket.ts"
 import { freshKeyPrefix } from "./support/keyPrefix.ts"
@@ -26,4 +27,5 @@ const backends: ReadonlyArray<Backend> = [
 for (const backend of backends) {
   tokenBucketContract(backend)
   semaphoreContract(backend)
+  keyedContract(backend)
 }

@@ -1,5 +1,5 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Config, ConfigProvider, DateTime, Duration, Effect, Layer } from "effect"
+import { DateTime, Duration, Effect } from "effect"
 import { TestClock } from "effect/testing"
 import {
   InvalidOptions,
@@ -172,6 +172,9 @@ describe("arguments", () => {
         yield* refused(Effect.scoped(limiter.acquire(value)), "permits", value)
         yield* refused(limiter.reserve(value), "permits", value)
       }
+      for (const value of notDurations as ReadonlyArray<unknown> as ReadonlyArray<never>) {
+        yield* refused(limiter.pause(value), "duration", value)
+      }
       assert.strictEqual((yield* limiter.state).tokens, 5)
       const reservation = yield* limiter.reserve(2)
       for (const value of [
@@ -209,38 +212,5 @@ describe("arguments", () => {
       }
       assert.deepInclude(yield* limiter.state, { held: 0, waiting: 0, capacity: 5 })
     }).pipe(Effect.provide(LocalLive))
-  )
-})
-
-describe("a limiter as a service", () => {
-  class Plain extends TokenBucket.Service<Plain>()("test/Plain", { name: "plain", capacity: 2 }) {}
-  class Wrong extends Semaphore.Service<Wrong>()("test/Wrong", { name: "wrong", capacity: 0 }) {}
-  class Configured extends Semaphore.Service<Configured>()(
-    "test/Configured",
-    Config.all({ name: Config.succeed("configured"), capacity: Config.Int("POOL") })
-  ) {}
-
-  it.effect("is made from options", () =>
-    Plain.use((limiter) => Effect.map(limiter.state, ({ capacity }) => assert.strictEqual(capacity, 2))).pipe(
-      Effect.provide(Plain.layer.pipe(Layer.provide(LocalLive)))
-    )
-  )
-
-  it.effect("is made from a Config", () =>
-    Configured.use((limiter) => Effect.map(limiter.state, ({ capacity }) => assert.strictEqual(capacity, 7))).pipe(
-      Effect.provide(Configured.layer.pipe(Layer.provide(LocalLive))),
-      Effect.provide(ConfigProvider.layer(ConfigProvider.fromEnv({ env: { POOL: "7" } })))
-    )
-  )
-
-  it.effect("fails to build with what is wrong", () =>
-    Effect.gen(function* () {
-      const wrong = yield* Effect.flip(Layer.build(Wrong.layer.pipe(Layer.provide(LocalLive))))
-      assert.deepInclude(wrong, { _tag: "InvalidOptions", field: "capacity" })
-      const missing = yield* Effect.flip(Layer.build(Configured.layer.pipe(Layer.provide(LocalLive)))).pipe(
-        Effect.provide(ConfigProvider.layer(ConfigProvider.fromEnv({ env: {} })))
-      )
-      assert.strictEqual(missing._tag, "ConfigError")
-    }).pipe(Effect.scoped)
   )
 })

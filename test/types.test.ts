@@ -2,10 +2,12 @@
  * What each verb adds to the error and requirement channels. The compiler checks this file; at run time it only has to
  * load.
  */
-import type { Config, Duration, Effect, Layer, Option, Scope } from "effect"
+import { type Config, type Duration, Effect, type Layer, type Option, type Scope } from "effect"
 import {
   type BackendError,
   type InvalidOptions,
+  type KeyedSemaphoreLimiter,
+  type KeyedTokenBucketLimiter,
   LocalLive,
   LocalSemaphoreLive,
   LocalTokenBucketLive,
@@ -27,7 +29,12 @@ import { expectTypeOf, it } from "vitest"
 
 declare const bucket: TokenBucketLimiter
 declare const semaphore: SemaphoreLimiter
+declare const buckets: KeyedTokenBucketLimiter
+declare const semaphores: KeyedSemaphoreLimiter
 declare const work: Effect.Effect<"value", "failure", "requirement">
+
+type BucketFailure = MaxSleepExceeded | NoTokensAvailable | BackendError
+type SemaphoreFailure = MaxSleepExceeded | BackendError | PermitLost
 
 const describeTypes = () => {
   expectTypeOf(TokenBucket.make({ name: "x" })).toEqualTypeOf<
@@ -105,8 +112,91 @@ const describeTypes = () => {
   expectTypeOf(Configured.layer).toEqualTypeOf<
     Layer.Layer<Configured, InvalidOptions | Config.ConfigError, Semaphore>
   >()
+  const capacity = {} as Config.Config<number>
+  class Mixed extends TokenBucket.Service<Mixed>()("test/Mixed", { name: "x", capacity }) {}
+  expectTypeOf(Mixed.layer).toEqualTypeOf<Layer.Layer<Mixed, InvalidOptions | Config.ConfigError, TokenBucket>>()
+  // @ts-expect-error there is no such option
+  class Mistyped extends TokenBucket.Service<Mistyped>()("test/Mistyped", { name: "x", capacities: capacity }) {}
+  expectTypeOf(Mistyped).not.toBeAny()
+
+  class PerUser extends TokenBucket.KeyedService<PerUser>()("test/PerUser", { name: "x" }) {}
+  expectTypeOf(PerUser.layer).toEqualTypeOf<Layer.Layer<PerUser, InvalidOptions, TokenBucket>>()
+  expectTypeOf(PerUser.use((limiter) => limiter.withPermit("key")(work))).toEqualTypeOf<
+    Effect.Effect<"value", "failure" | BucketFailure | InvalidOptions, "requirement" | PerUser>
+  >()
+  class PerHost extends Semaphore.KeyedService<PerHost>()("test/PerHost", options) {}
+  expectTypeOf(PerHost.layer).toEqualTypeOf<Layer.Layer<PerHost, InvalidOptions | Config.ConfigError, Semaphore>>()
+}
+
+const describeKeyedTypes = () => {
+  expectTypeOf(TokenBucket.makeKeyed({ name: "x" })).toEqualTypeOf<
+    Effect.Effect<KeyedTokenBucketLimiter, InvalidOptions, TokenBucket>
+  >()
+  expectTypeOf(Semaphore.makeKeyed({ name: "x" })).toEqualTypeOf<
+    Effect.Effect<KeyedSemaphoreLimiter, InvalidOptions, Semaphore>
+  >()
+  expectTypeOf(buckets.forKey("key")).toEqualTypeOf<Effect.Effect<TokenBucketLimiter, InvalidOptions>>()
+  expectTypeOf(semaphores.forKey("key")).toEqualTypeOf<Effect.Effect<SemaphoreLimiter, InvalidOptions>>()
+  expectTypeOf(buckets.withPermit("key")(work)).toEqualTypeOf<
+    Effect.Effect<"value", "failure" | BucketFailure | InvalidOptions, "requirement">
+  >()
+  expectTypeOf(work.pipe(semaphores.withPermits("key", 2))).toEqualTypeOf<
+    Effect.Effect<"value", "failure" | SemaphoreFailure | InvalidOptions, "requirement">
+  >()
+  expectTypeOf(semaphores.withPermitsIfAvailable("key", 2)(work)).toEqualTypeOf<
+    Effect.Effect<Option.Option<"value">, "failure" | PermitLost | BackendError | InvalidOptions, "requirement">
+  >()
+  expectTypeOf(buckets.acquire("key", 2)).toEqualTypeOf<
+    Effect.Effect<TokenBucketPermit, BucketFailure | InvalidOptions, Scope.Scope>
+  >()
+  expectTypeOf(
+    buckets.wrap(
+      (_user: string, _n?: number) => work,
+      (user) => user
+    )
+  ).toEqualTypeOf<
+    (user: string, n?: number) => Effect.Effect<"value", "failure" | BucketFailure | InvalidOptions, "requirement">
+  >()
+  expectTypeOf(semaphores.state("key")).toEqualTypeOf<Effect.Effect<SemaphoreState, BackendError | InvalidOptions>>()
+  expectTypeOf(buckets.reset("key")).toEqualTypeOf<Effect.Effect<void, BackendError | InvalidOptions>>()
+  expectTypeOf(buckets.reserve("key")).toEqualTypeOf<Effect.Effect<Reservation, BucketFailure | InvalidOptions>>()
+  expectTypeOf(buckets.pause("key", 5)).toEqualTypeOf<Effect.Effect<void, InvalidOptions | BackendError>>()
+  expectTypeOf(semaphores.resize("key", 5)).toEqualTypeOf<Effect.Effect<void, InvalidOptions | BackendError>>()
+}
+
+/** A limiter as a step of the pipeline of an `Effect.fn`, which hands it the arguments of the call as well. */
+const describePipelines = () => {
+  const fetchPage = Effect.fn("fetchPage")(function* (page: number, _size?: number) {
+    yield* work
+    return page
+  }, semaphore.withPermit)
+  expectTypeOf(fetchPage).returns.toEqualTypeOf<Effect.Effect<number, "failure" | SemaphoreFailure, "requirement">>()
+  expectTypeOf(fetchPage).toBeCallableWith(1)
+
+  const several = Effect.fn("several")(function* (n: number) {
+    return yield* Effect.as(work, n)
+  }, bucket.withPermits(2))
+  expectTypeOf(several).toEqualTypeOf<
+    (n: number) => Effect.Effect<number, "failure" | BucketFailure | InvalidOptions, "requirement">
+  >()
+
+  const search = Effect.fn("search")(
+    function* (user: string, query: string) {
+      yield* work
+      return [user, query] as const
+    },
+    (effect, user, _query) => buckets.withPermit(user)(effect)
+  )
+  expectTypeOf(search).toEqualTypeOf<
+    (
+      user: string,
+      query: string
+    ) => Effect.Effect<readonly [string, string], "failure" | BucketFailure | InvalidOptions, "requirement">
+  >()
 }
 
 it("the types are checked by the compiler", () => {
   expectTypeOf(describeTypes).toBeFunction()
+  expectTypeOf(describeKeyedTypes).toBeFunction()
+  expectTypeOf(describePipelines).toBeFunction()
 })

@@ -54,23 +54,26 @@ const nothing: Reservation = { amount: 0, serial: 0, beforeSerial: 0, beforeGap:
 
 const free: Admission = { reservation: nothing, waited: 0 }
 
-export const makeBucketLimiter = (
-  config: BucketConfig,
-  store: BucketStore,
-  waiters: BucketWaiters
-): TokenBucketLimiter => {
-  const { name, maxSleep } = config
-  const { capacity } = config.rules
+/** Tells the first time that others use a bucket with other options. */
+export const warnOnce = (name: string): Effect.Effect<void> => {
   let warned = false
-
-  const warnOnce = Effect.suspend(() => {
+  return Effect.suspend(() => {
     if (warned) return Effect.void
     warned = true
     return Effect.logWarning(
       `Token bucket "${name}" is used with different options elsewhere: those of the latest call hold`
     )
   })
+}
 
+export const makeBucketLimiter = (
+  config: BucketConfig,
+  store: BucketStore,
+  waiters: BucketWaiters,
+  warning: Effect.Effect<void> = warnOnce(config.name)
+): TokenBucketLimiter => {
+  const { name, maxSleep } = config
+  const { capacity } = config.rules
   const tooLong = (wait: number) =>
     new MaxSleepExceeded({
       name,
@@ -96,7 +99,7 @@ export const makeBucketLimiter = (
     store.reserve(amount, maxWait, restore, ({ outcome, disagreed }): Effect.Effect<A, E | TokenBucketError, R> => {
       const next: Effect.Effect<A, E | TokenBucketError, R> =
         outcome._tag === "Reserved" ? onReserved(outcome) : Effect.fail(refusal(outcome, amount))
-      return disagreed ? Effect.andThen(warnOnce, next) : next
+      return disagreed ? Effect.andThen(warning, next) : next
     })
 
   const giveBackAll = (reservation: Reservation) => store.giveBack(reservation, reservation.amount)

@@ -1,5 +1,5 @@
 /**
- * A limiter as a service of its own: what `TokenBucket.Service` and `Semaphore.Service` share.
+ * A limiter as a service of its own: what `Service` and `KeyedService` of token buckets and semaphores share.
  */
 import * as Config from "effect/Config"
 import * as Context from "effect/Context"
@@ -15,16 +15,45 @@ export interface LimiterServiceClass<in out Self, in out Id extends string, in o
   readonly layer: Layer.Layer<Self, E, R>
 }
 
+/**
+ * Options of which some, or all at once, are read from the configuration.
+ */
+export type FromConfig<Options> =
+  | Config.Config<Options>
+  | { readonly [Field in keyof Options]: Options[Field] | Config.Config<Options[Field]> }
+
+/**
+ * Makes service classes for a limiter `L` with these options over the backend `R`.
+ */
+export type LimiterServiceFactory<Options, L, R> = <Self>() => {
+  <const Id extends string>(id: Id, options: Options): LimiterServiceClass<Self, Id, L, InvalidOptions, R>
+  <const Id extends string>(
+    id: Id,
+    options: FromConfig<Options>
+  ): LimiterServiceClass<Self, Id, L, InvalidOptions | Config.ConfigError, R>
+}
+
 export const limiterService =
-  <R, Options, L>(make: (options: Options) => Effect.Effect<L, InvalidOptions, R>) =>
+  <R, Options extends object, L>(
+    make: (options: Options) => Effect.Effect<L, InvalidOptions, R>
+  ): LimiterServiceFactory<Options, L, R> =>
   <Self>() =>
   <const Id extends string>(
     id: Id,
-    options: Options | Config.Config<Options>
-  ): LimiterServiceClass<Self, Id, L, InvalidOptions | Config.ConfigError, R> => {
+    options: Options | FromConfig<Options>
+  ): LimiterServiceClass<Self, Id, L, InvalidOptions, R> => {
     const service = Context.Service<Self, L>()(id)
-    const resolved = Config.isConfig(options) ? options : Effect.succeed(options)
-    return Object.assign(service, {
-      layer: Layer.effect(service, Effect.flatMap(resolved, make))
-    })
+    // The signatures above tell whether anything is read, and so whether reading can fail.
+    const made = Effect.flatMap(configOf(options), make) as Effect.Effect<L, InvalidOptions, R>
+    return Object.assign(service, { layer: Layer.effect(service, made) })
   }
+
+const configOf = <Options extends object>(options: Options | FromConfig<Options>): Config.Config<Options> => {
+  if (Config.isConfig(options)) return options as Config.Config<Options>
+  if (typeof options !== "object" || options === null) return Config.succeed(options)
+  const fields = Object.entries(options).map(([field, value]) => [
+    field,
+    Config.isConfig(value) ? value : Config.succeed(value)
+  ])
+  return Config.all(Object.fromEntries(fields)) as Config.Config<Options>
+}

@@ -16,6 +16,14 @@ const unitsPerToken = 1_000_000
 
 const maxTokens = maxAmount / unitsPerToken
 
+/** Of a limiter's name, in UTF-8 bytes. */
+export const maxNameLength = 512
+
+const encoder = new TextEncoder()
+
+/** In bytes. */
+export const utf8Length = (text: string): number => encoder.encode(text).length
+
 /** A token bucket's options as its decisions need them: units and microseconds. */
 export interface BucketConfig {
   readonly name: string
@@ -71,8 +79,8 @@ class Reader {
     if (this.options !== options) this.fail("options", options, "an object")
     const unknown = Object.keys(this.options).find((key) => !known.includes(key))
     if (unknown !== undefined) this.fail(unknown, this.options[unknown], `one of the options ${known.join(", ")}`)
-    if (typeof name !== "string" || name === "" || new TextEncoder().encode(name).length > 512) {
-      this.fail("name", name, "a non-empty string of at most 512 UTF-8 bytes")
+    if (typeof name !== "string" || name === "" || utf8Length(name) > maxNameLength) {
+      this.fail("name", name, `a non-empty string of at most ${maxNameLength} UTF-8 bytes`)
     }
   }
 

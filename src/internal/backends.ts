@@ -1,0 +1,97 @@
+/**
+ * What a layer provides: limiters, single ones and keyed ones, over the stores of its backend.
+ */
+import * as Clock from "effect/Clock"
+import * as Effect from "effect/Effect"
+import * as Result from "effect/Result"
+import { InvalidOptions, type PermitLost } from "../Errors.ts"
+import {
+  Semaphore,
+  type SemaphoreError,
+  type SemaphoreLimiter,
+  type SemaphorePermit,
+  type SemaphoreState
+} from "../Semaphore.ts"
+import {
+  TokenBucket,
+  type TokenBucketError,
+  type TokenBucketLimiter,
+  type TokenBucketPermit,
+  type TokenBucketState
+} from "../TokenBucket.ts"
+import { type BucketStore, makeBucketLimiter, warnOnce } from "./bucketLimiter.ts"
+import { BucketWaiters } from "./bucketWaiters.ts"
+import { keyedNames, makeKeyedLimiter } from "./keyedLimiter.ts"
+import { type BucketConfig, bucketConfig, maxNameLength, type SemaphoreConfig, semaphoreConfig } from "./options.ts"
+import { makeSemaphoreLimiter, type SemaphoreStore } from "./semaphoreLimiter.ts"
+
+/** The name must leave room for a key, if only a short one. */
+const keyed = <Config extends { readonly name: string }>(
+  config: Result.Result<Config, InvalidOptions>
+): Effect.Effect<Config, InvalidOptions> =>
+  Effect.fromResult(
+    Result.flatMap(config, (config) =>
+      Result.mapBoth(keyedNames(config.name)("k"), {
+        onSuccess: () => config,
+        onFailure: () =>
+          new InvalidOptions({
+            name: config.name,
+            field: "name",
+            value: config.name,
+            rule: `short enough to leave room for a key: together they have at most ${maxNameLength} UTF-8 bytes`
+          })
+      })
+    )
+  )
+
+export const tokenBuckets = (storeOf: (config: BucketConfig) => BucketStore): TokenBucket["Service"] => {
+  const waiters = new BucketWaiters()
+  return TokenBucket.of({
+    make: Effect.fnUntraced(function* (options) {
+      const config = yield* Effect.fromResult(bucketConfig(options, yield* Clock.currentTimeMillis))
+      return makeBucketLimiter(config, storeOf(config), waiters)
+    }),
+    makeKeyed: Effect.fnUntraced(function* (options) {
+      const config = yield* keyed(bucketConfig(options, yield* Clock.currentTimeMillis))
+      const warning = warnOnce(config.name)
+      const limiter = makeKeyedLimiter<
+        TokenBucketError,
+        never,
+        TokenBucketPermit,
+        TokenBucketState,
+        TokenBucketLimiter
+      >("TokenBucket", config.name, (name) => {
+        const ofKey = { ...config, name }
+        return makeBucketLimiter(ofKey, storeOf(ofKey), waiters, warning)
+      })
+      return {
+        ...limiter,
+        reserve: (key, n) => Effect.flatMap(limiter.forKey(key), (ofKey) => ofKey.reserve(n)),
+        pause: (key, duration) => Effect.flatMap(limiter.forKey(key), (ofKey) => ofKey.pause(duration))
+      }
+    })
+  })
+}
+
+export const semaphores = (storeOf: (config: SemaphoreConfig) => SemaphoreStore): Semaphore["Service"] =>
+  Semaphore.of({
+    make: (options) =>
+      Effect.map(Effect.fromResult(semaphoreConfig(options)), (config) =>
+        makeSemaphoreLimiter(config, storeOf(config))
+      ),
+    makeKeyed: (options) =>
+      Effect.map(keyed(semaphoreConfig(options)), (config) => {
+        const limiter = makeKeyedLimiter<SemaphoreError, PermitLost, SemaphorePermit, SemaphoreState, SemaphoreLimiter>(
+          "Semaphore",
+          config.name,
+          (name) => {
+            const ofKey = { ...config, name }
+            return makeSemaphoreLimiter(ofKey, storeOf(ofKey))
+          }
+        )
+        return {
+          ...limiter,
+          resize: (key, capacity) => Effect.flatMap(limiter.forKey(key), (ofKey) => ofKey.resize(capacity))
+        }
+      })
+  })

@@ -1,0 +1,52 @@
+/**
+ * One definition of a limiter, and a limiter for each key: made when it is used, and nothing of it is kept.
+ */
+import * as Effect from "effect/Effect"
+import * as Result from "effect/Result"
+import { InvalidOptions } from "../Errors.ts"
+import type { KeyedLimiter, Limiter, Permit } from "../Limiter.ts"
+import { maxNameLength, utf8Length } from "./options.ts"
+
+/**
+ * The names of the limiters of a definition: `name[key]`. The first bracket ends the name, whose own are escaped, so that
+ * two names and keys never share a limiter.
+ */
+export const keyedNames = (name: string): ((key: string) => Result.Result<string, InvalidOptions>) => {
+  const escaped = name.replace(/[%[]/g, (one) => `%${one.charCodeAt(0).toString(16).toUpperCase()}`)
+  const room = maxNameLength - utf8Length(`${escaped}[]`)
+  const rule = `a non-empty string of at most ${room} UTF-8 bytes: with the name, at most ${maxNameLength}`
+  return (key) =>
+    typeof key === "string" && key !== "" && utf8Length(key) <= room
+      ? Result.succeed(`${escaped}[${key}]`)
+      : Result.fail(new InvalidOptions({ name, field: "key", value: key, rule }))
+}
+
+/** The verbs of `limiterFor`, by key. */
+export const makeKeyedLimiter = <E, Held, P extends Permit, S, L extends Limiter<E, Held, P, S>>(
+  kind: L["kind"],
+  name: string,
+  limiterFor: (name: string) => L
+): KeyedLimiter<E, Held, P, S, L> & { readonly kind: L["kind"] } => {
+  const nameFor = keyedNames(name)
+  const forKey = (key: string): Effect.Effect<L, InvalidOptions> =>
+    Effect.fromResult(Result.map(nameFor(key), limiterFor))
+  return {
+    kind,
+    name,
+    forKey,
+    withPermit: (key) => (effect) => Effect.flatMap(forKey(key), (limiter) => limiter.withPermit(effect)),
+    withPermits: (key, n) => (effect) => Effect.flatMap(forKey(key), (limiter) => limiter.withPermits(n)(effect)),
+    withPermitsIfAvailable: (key, n) => (effect) =>
+      Effect.flatMap(forKey(key), (limiter) => limiter.withPermitsIfAvailable(n)(effect)),
+    acquire: (key, n) => Effect.flatMap(forKey(key), (limiter) => limiter.acquire(n)),
+    wrap:
+      (f, key) =>
+      (...args) =>
+        Effect.flatMap(
+          Effect.suspend(() => forKey(key(...args))),
+          (limiter) => limiter.withPermit(Effect.suspend(() => f(...args)))
+        ),
+    state: (key) => Effect.flatMap(forKey(key), (limiter) => limiter.state),
+    reset: (key) => Effect.flatMap(forKey(key), (limiter) => limiter.reset)
+  }
+}

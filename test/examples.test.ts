@@ -1,81 +1,95 @@
 /**
- * Every example that a person can read is compiled and run: those of the README, of the guides, of docstrings, and the
- * programs of `examples/`.
+ * Every example that a person can read is compiled, and run to its end in a process of its own.
  */
 import { execFile } from "node:child_process"
-import { globSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs"
+import { mkdirSync, rmSync, writeFileSync } from "node:fs"
 import { join } from "node:path"
 import { fileURLToPath } from "node:url"
 import { promisify } from "node:util"
 import { afterAll, assert, beforeAll, describe, inject, it } from "vitest"
+import { allPrograms, allSnippets, type Example, snippetsOf } from "./support/examples.ts"
 
 const root = fileURLToPath(new URL("..", import.meta.url))
-const folder = join(root, ".examples")
-const node = join(root, "node_modules", ".bin", "node")
-const run = promisify(execFile)
 
-interface Example {
-  readonly label: string
-  readonly file: string
+// Within the project, so that "steindamm" is the package itself.
+const folder = ".examples"
+
+const snippets = allSnippets(root, folder)
+const examples: ReadonlyArray<Example> = [...snippets, ...allPrograms(root)]
+
+const execute = promisify(execFile)
+
+/** A stack trace, a warning of Node or a last word: what a program that ends with 0 should not have said. */
+const crash = /^\s+at .+:\d+:\d+\)?$|^\(node:\d+\)|\b(Uncaught|Unhandled)/m
+
+const run = async ({ file }: Example): Promise<void> => {
+  const { FORCE_COLOR: _, ...env } = process.env
+  const { stderr } = await execute(process.execPath, ["--conditions", "steindamm-source", file], {
+    cwd: root,
+    env: { ...env, NO_COLOR: "1", REDIS_URL: inject("redisUrl"), REDIS_CLUSTER_URL: inject("clusterUrl") },
+    timeout: 50_000,
+    killSignal: "SIGKILL"
+  }).catch(({ message, stdout, stderr, killed }) =>
+    assert.fail([killed ? "did not end by itself" : message, stdout, stderr].join("\n"))
+  )
+  assert.notMatch(stderr, crash)
 }
-
-/** Fences that begin with ```ts; one that begins with ```ts no-run is compiled only. */
-const fences = (path: string): ReadonlyArray<Example & { readonly code: string; readonly runs: boolean }> => {
-  const text = readFileSync(join(root, path), "utf8").replace(/^ *\* ?/gm, "")
-  return Array.from(text.matchAll(/^```ts( no-run)?\n([\s\S]*?)^```/gm), ([, noRun, code = ""], index) => ({
-    label: `${path} ${index + 1}`,
-    file: join(folder, `${path.replace(/\W+/g, "_")}_${index + 1}.ts`),
-    code: `${code}\nexport {}\n`,
-    runs: noRun === undefined
-  }))
-}
-
-const documents = [
-  ...globSync("*.md", { cwd: root }),
-  ...globSync("docs/**/*.md", { cwd: root }),
-  ...globSync("src/**/*.ts", { cwd: root })
-].sort()
-
-const snippets = documents.flatMap(fences)
-
-const programs: ReadonlyArray<Example> = globSync("examples/*.ts", { cwd: root })
-  .sort()
-  .map((path) => ({ label: path, file: join(root, path) }))
 
 describe("examples", () => {
   beforeAll(() => {
-    rmSync(folder, { recursive: true, force: true })
-    mkdirSync(folder)
-    for (const { file, code } of snippets) writeFileSync(file, code)
+    rmSync(join(root, folder), { recursive: true, force: true })
+    mkdirSync(join(root, folder))
+    for (const { file, text } of snippets) writeFileSync(join(root, file), text)
     writeFileSync(
-      join(folder, "tsconfig.json"),
+      join(root, folder, "tsconfig.json"),
       JSON.stringify({
         extends: "../tsconfig.json",
-        compilerOptions: { noUnusedLocals: false, noUnusedParameters: false, rootDir: ".." },
-        include: ["*.ts"]
+        compilerOptions: { noUnusedLocals: false },
+        include: ["*.ts", "../examples"]
       })
     )
   })
-  afterAll(() => rmSync(folder, { recursive: true, force: true }))
+  afterAll(() => rmSync(join(root, folder), { recursive: true, force: true }))
 
-  it("are there", () => {
-    assert.isAbove(snippets.length, 10)
+  it("are found in the README and in docstrings", () => {
+    const documents = new Set(snippets.map(({ label }) => label.replace(/:\d+$/, "")))
+    for (const document of ["README.md", "src/TokenBucket.ts", "src/Semaphore.ts"]) {
+      assert.isTrue(documents.has(document), document)
+    }
   })
 
   it("compile", { timeout: 120_000 }, async () => {
-    await run(join(root, "node_modules", ".bin", "tsc"), ["-p", folder], { cwd: root }).catch((error) =>
-      assert.fail(error.stdout)
+    const tsc = join(root, "node_modules", ".bin", "tsc")
+    await execute(tsc, ["-p", folder], { cwd: root }).catch(({ message, stdout }) =>
+      assert.fail([message, stdout].join("\n"))
     )
   })
 
   describe.concurrent("run to their end", () => {
-    for (const { label, file } of [...snippets.filter(({ runs }) => runs), ...programs]) {
-      it(label, { timeout: 60_000 }, async () => {
-        const env = { ...process.env, REDIS_URL: inject("redisUrl"), NO_COLOR: "1" }
-        await run(node, ["--conditions", "steindamm-source", file], { cwd: root, env, timeout: 50_000 }).catch(
-          ({ stdout, stderr, message }) => assert.fail([message, stdout, stderr].join("\n"))
-        )
-      })
+    for (const example of examples.filter(({ noRun }) => noRun === undefined)) {
+      it(example.label, { timeout: 60_000 }, () => run(example))
     }
+  })
+})
+
+describe("a snippet", () => {
+  const textOf = (...document: ReadonlyArray<string>) =>
+    snippetsOf("guide.md", document.join("\n"), folder).map(({ text }) => text)
+
+  it("keeps the lines that it has in its document, without the margin", () => {
+    assert.deepStrictEqual(textOf("Text", "```ts", "one()", "", "  two()", "```"), ["\n\none()\n\n  two()\n"])
+    assert.deepStrictEqual(textOf(" * ```ts", " * one()", " *", " *   two()", " * ```"), ["\none()\n\n  two()\n"])
+    assert.deepStrictEqual(textOf("- ```ts", "  one()", "", "    two()", "  ```"), ["\none()\n\n  two()\n"])
+  })
+
+  it("is not run only for a reason", () => {
+    const [snippet] = snippetsOf("guide.md", "```ts no-run: needs a cluster\n```", folder)
+    assert.strictEqual(snippet?.noRun, "needs a cluster")
+    assert.throws(() => textOf("```ts no-run", "```"), "guide.md:1: say why it is not run")
+  })
+
+  it("can't escape the tests by another name, or by an open end", () => {
+    assert.throws(() => textOf("", "```typescript", "```"), "guide.md:2: open it with ```ts")
+    assert.throws(() => textOf("```ts", "one()"), "guide.md:1: the fence is not closed")
   })
 })

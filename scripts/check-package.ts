@@ -1,30 +1,37 @@
 /**
- * Packs the package as it would be published, installs it into empty projects, and uses it there as people do:
- * under the Node of the system, with and without ioredis, type-checked by two kinds of project, and bundled.
- * Prints a line for each check, and `N passed, N failed` last.
+ * Packs the package as it would be published, installs it into empty projects, and uses it there as people do: under
+ * the Node of the system, with and without ioredis, over a real Redis, type-checked by several kinds of project,
+ * bundled and required. Prints a line for each check, and `N passed, N failed` last.
  */
 import { execFileSync } from "node:child_process"
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs"
 import { tmpdir } from "node:os"
 import { delimiter, join } from "node:path"
 import { fileURLToPath } from "node:url"
+import { Effect, Exit, Scope } from "effect"
+import { startServer } from "../test/support/servers.ts"
 
 const root = fileURLToPath(new URL("..", import.meta.url))
-const bin = (name: string) => join(root, "node_modules", ".bin", name)
+const manifest = JSON.parse(readFileSync(join(root, "package.json"), "utf8"))
 const work = mkdtempSync(join(tmpdir(), "steindamm-package-"))
+const scope = Scope.makeUnsafe()
 
-/** The Node that a user of this machine has, not the one that our tools bring along. */
+/** A tool of this project. */
+const bin = (name: string) => join(root, "node_modules", ".bin", name)
+
+/** Where commands are found by someone who uses the package, without the Node that our own tools bring along. */
 const systemPath = (process.env["PATH"] ?? "")
   .split(delimiter)
   .filter((folder) => !folder.includes("node_modules"))
   .join(delimiter)
 
-const run = (cwd: string, command: string, ...args: ReadonlyArray<string>): string =>
+const run = (cwd: string, command: string, args: ReadonlyArray<string>, env: NodeJS.ProcessEnv = {}): string =>
   execFileSync(command, args, {
     cwd,
     encoding: "utf8",
-    env: { ...process.env, PATH: systemPath, npm_config_audit: "false", npm_config_fund: "false" },
-    stdio: ["ignore", "pipe", "pipe"]
+    env: { ...process.env, PATH: systemPath, npm_config_audit: "false", npm_config_fund: "false", ...env },
+    stdio: ["ignore", "pipe", "pipe"],
+    timeout: 300_000
   })
 
 let passed = 0
@@ -37,98 +44,135 @@ const check = (claim: string, body: () => void): void => {
     console.log(`ok ${claim}`)
   } catch (error) {
     failed++
-    const output = (error as { stdout?: string }).stdout ?? ""
-    console.log(`not ok ${claim}\n${output}${String(error)}`)
+    const { stdout = "", stderr = "" } = error as { readonly stdout?: string; readonly stderr?: string }
+    console.log([`not ok ${claim}`, stdout, stderr, String(error)].join("\n"))
   }
 }
 
-const assert = (condition: boolean, message: string): void => {
-  if (!condition) throw new Error(message)
+const assert = (holds: boolean, message: string): void => {
+  if (!holds) throw new Error(message)
 }
 
-const { name, version, peerDependencies, devDependencies } = JSON.parse(
-  readFileSync(join(root, "package.json"), "utf8")
-)
+const says = (output: string, expected: string): void =>
+  assert(output.trim() === expected, `expected ${JSON.stringify(expected)}, got ${JSON.stringify(output)}`)
 
-run(root, "npm", "pack", "--pack-destination", work)
-const tarball = join(work, `${name}-${version}.tgz`)
-
-const project = (folder: string, dependencies: Record<string, string>): string => {
+/** An empty project that depends on the tarball and what else is named. */
+const makeProject = (folder: string, tarball: string, dependencies: Readonly<Record<string, string>>): string => {
   const path = join(work, folder)
   mkdirSync(path)
   writeFileSync(
     join(path, "package.json"),
-    JSON.stringify({
-      name: folder,
-      private: true,
-      type: "module",
-      dependencies: { steindamm: `file:${tarball}`, ...dependencies }
-    })
+    JSON.stringify({ private: true, type: "module", dependencies: { steindamm: `file:${tarball}`, ...dependencies } })
   )
-  run(path, "npm", "install", "--no-package-lock")
+  run(path, "npm", ["install", "--no-package-lock"])
   return path
 }
 
-const program = `
-import { Effect } from "effect"
-import { LocalLive, Semaphore, TokenBucket } from "steindamm"
-
-const program = Effect.gen(function* () {
+const limits = (layer: string) => `
+const limited = Effect.gen(function* () {
   const bucket = yield* TokenBucket.make({ name: "bucket", capacity: 2 })
   const semaphore = yield* Semaphore.make({ name: "semaphore", capacity: 2 })
   return yield* bucket.withPermit(semaphore.withPermit(Effect.succeed("works")))
 })
 
-Effect.runPromise(program.pipe(Effect.provide(LocalLive))).then(console.log)
+Effect.runPromise(limited.pipe(Effect.provide(${layer}))).then(console.log)
 `
+
+const localProgram = `
+import { Effect } from "effect"
+import { LocalLive, Semaphore, TokenBucket } from "steindamm"
+${limits("LocalLive")}`
 
 const redisProgram = `
 import { Effect, Layer } from "effect"
-import { InvalidOptions, TokenBucket } from "steindamm"
+import { Semaphore, TokenBucket } from "steindamm"
 import { RedisClient, RedisLive } from "steindamm/redis"
+${limits("RedisLive.pipe(Layer.provide(RedisClient.layerConfig()))")}`
 
-const live = RedisLive.pipe(Layer.provide(RedisClient.layer({ url: "nonsense" })))
-Effect.runPromise(Effect.flip(TokenBucket.make({ name: "bucket" }).pipe(Effect.provide(live)))).then((error) =>
-  console.log(error instanceof InvalidOptions ? "works" : error)
-)
+// What is any would be accepted.
+const wrongProgram = `
+import { TokenBucket } from "steindamm"
+import { RedisClient } from "steindamm/redis"
+
+// @ts-expect-error: a capacity is a number
+TokenBucket.make({ name: "bucket", capacity: "2" })
+// @ts-expect-error: a URL is a string
+RedisClient.layer({ url: 6379 })
 `
 
+interface Metafile {
+  readonly inputs: Readonly<Record<string, unknown>>
+  readonly outputs: Readonly<
+    Record<string, { readonly bytes: number; readonly imports: ReadonlyArray<{ readonly path: string }> }>
+  >
+}
+
+/** Bundles a program with everything that it imports. */
+const bundle = (project: string, name: string, program: string) => {
+  writeFileSync(join(project, `${name}.mjs`), program)
+  const meta = join(project, `${name}.json`)
+  const out = join(project, `${name}.bundle.mjs`)
+  run(project, bin("esbuild"), [
+    ...[`${name}.mjs`, "--bundle", "--platform=node", "--format=esm"],
+    ...[`--metafile=${meta}`, `--outfile=${out}`]
+  ])
+  const { inputs, outputs }: Metafile = JSON.parse(readFileSync(meta, "utf8"))
+  const [output] = Object.values(outputs)
+  return {
+    out,
+    bytes: output?.bytes ?? 0,
+    modules: [...Object.keys(inputs), ...(output?.imports ?? []).map(({ path }) => path)]
+  }
+}
+
 try {
-  const bare = project("bare", { effect: peerDependencies.effect })
-  const nodeVersion = run(bare, "node", "--version").trim()
+  run(root, "npm", ["pack", "--pack-destination", work])
+  const tarball = join(work, `${manifest.name}-${manifest.version}.tgz`)
+  const { effect, ioredis } = manifest.peerDependencies
+  const bare = makeProject("bare", tarball, { effect })
+  const full = makeProject("full", tarball, { effect, ioredis, "@types/node": manifest.devDependencies["@types/node"] })
+  const systemNode = run(bare, "node", ["--version"]).trim()
+  const { url: REDIS_URL } = await Effect.runPromise(Scope.provide(startServer(), scope))
 
-  check(`runs under the system's Node ${nodeVersion} with nothing but effect`, () => {
-    writeFileSync(join(bare, "main.mjs"), program)
-    assert(run(bare, "node", "main.mjs").trim() === "works", "the program did not say that it works")
-  })
+  check("has sound exports (publint)", () => void run(root, bin("publint"), [tarball, "--strict"]))
+  check("resolves its types everywhere (attw)", () => void run(root, bin("attw"), [tarball, "--profile", "esm-only"]))
 
-  check("can be required from CommonJS under the project's own Node", () => {
-    writeFileSync(
-      join(bare, "main.cjs"),
-      `const { TokenBucket } = require("steindamm")\nconsole.log(typeof TokenBucket.make)\n`
-    )
-    assert(run(bare, bin("node"), "main.cjs").trim() === "function", "TokenBucket.make is no function")
-  })
+  for (const project of [bare, full]) {
+    check(`limits in one process under Node ${systemNode}, ${project === bare ? "without" : "with"} ioredis`, () => {
+      writeFileSync(join(project, "local.mjs"), localProgram)
+      says(run(project, "node", ["local.mjs"]), "works")
+    })
+  }
 
-  check("can be bundled, without ioredis", () => {
-    writeFileSync(join(bare, "entry.mjs"), program)
-    run(bare, bin("esbuild"), "entry.mjs", "--bundle", "--platform=node", "--format=esm", "--outfile=bundle.mjs")
-    assert(
-      !/from ["']ioredis["']|require\\(["']ioredis["']\\)/.test(readFileSync(join(bare, "bundle.mjs"), "utf8")),
-      "the bundle loads ioredis"
-    )
-    assert(run(bare, "node", "bundle.mjs").trim() === "works", "the bundle did not say that it works")
-  })
-
-  const full = project("full", {
-    effect: peerDependencies.effect,
-    ioredis: peerDependencies.ioredis,
-    "@types/node": devDependencies["@types/node"]
-  })
-
-  check(`loads its Redis part under Node ${nodeVersion}`, () => {
+  check(`limits over Redis under Node ${systemNode}`, () => {
     writeFileSync(join(full, "redis.mjs"), redisProgram)
-    assert(run(full, "node", "redis.mjs").trim() === "works", "the options were not refused as expected")
+    says(run(full, "node", ["redis.mjs"], { REDIS_URL }), "works")
+  })
+
+  check("says which package its Redis part needs", () => {
+    writeFileSync(
+      join(bare, "missing.mjs"),
+      `await import("steindamm/redis").catch((error) => console.log(/'ioredis'/.test(error.message)))`
+    )
+    says(run(bare, "node", ["missing.mjs"]), "true")
+  })
+
+  check("can be required, every part of it, under the Node of our tools", () => {
+    const parts = Object.keys(manifest.exports).map((part) => part.replace(".", manifest.name))
+    const load = parts.map((part) => `Object.keys(require(${JSON.stringify(part)})).length > 0`).join(" && ")
+    writeFileSync(join(full, "required.cjs"), `console.log(${load})`)
+    says(run(full, bin("node"), ["required.cjs"]), "true")
+  })
+
+  check("bundles without ioredis, and the bundle runs", () => {
+    const { modules, out } = bundle(full, "bundled", localProgram)
+    assert(!modules.some((module) => /\bioredis\b/.test(module)), `ioredis is in ${modules.join("\n")}`)
+    says(run(full, "node", [out]), "works")
+  })
+
+  check("leaves nothing in a bundle that does not use it", () => {
+    const { bytes } = bundle(full, "unused", `import "steindamm"\nimport "steindamm/redis"\n`)
+    assert(bytes === 0, `${bytes} bytes are left`)
   })
 
   for (const [moduleResolution, module] of [
@@ -136,42 +180,35 @@ try {
     ["bundler", "esnext"]
   ] as const) {
     for (const exactOptionalPropertyTypes of [true, false]) {
-      check(
-        `type-checks with moduleResolution ${moduleResolution}, exact optional properties ${exactOptionalPropertyTypes}`,
-        () => {
-          writeFileSync(
-            join(full, "main.ts"),
-            program +
-              redisProgram
-                .replaceAll("program", "other")
-                .replace("import { Effect, Layer }", "import { Layer }")
-                .replace("InvalidOptions, TokenBucket", "InvalidOptions")
-          )
-          writeFileSync(
-            join(full, "tsconfig.json"),
-            JSON.stringify({
-              compilerOptions: {
-                strict: true,
-                noEmit: true,
-                target: "es2022",
-                types: ["node"],
-                skipLibCheck: true,
-                moduleResolution,
-                module,
-                exactOptionalPropertyTypes
-              },
-              include: ["main.ts"]
-            })
-          )
-          run(full, bin("tsc"), "-p", ".")
-        }
-      )
+      const optional = exactOptionalPropertyTypes ? "exact" : "loose"
+      check(`type-checks with moduleResolution ${moduleResolution} and ${optional} optional properties`, () => {
+        writeFileSync(join(full, "local.ts"), localProgram)
+        writeFileSync(join(full, "redis.ts"), redisProgram)
+        writeFileSync(join(full, "wrong.ts"), wrongProgram)
+        writeFileSync(
+          join(full, "tsconfig.json"),
+          JSON.stringify({
+            compilerOptions: {
+              strict: true,
+              noEmit: true,
+              target: "es2022",
+              // effect's declarations speak of JsonWebKey, which is part of the DOM's.
+              lib: ["es2022", "dom"],
+              types: ["node"],
+              skipLibCheck: false,
+              moduleResolution,
+              module,
+              exactOptionalPropertyTypes
+            },
+            include: ["*.ts"]
+          })
+        )
+        run(full, bin("tsc"), ["-p", "."])
+      })
     }
   }
-
-  check("has sound exports (publint)", () => void run(root, bin("publint"), tarball))
-  check("resolves its types everywhere (attw)", () => void run(root, bin("attw"), tarball, "--profile", "esm-only"))
 } finally {
+  await Effect.runPromise(Scope.close(scope, Exit.void))
   rmSync(work, { recursive: true, force: true })
 }
 

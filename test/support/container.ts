@@ -7,7 +7,8 @@ import type { StartedTestContainer } from "testcontainers"
 import { freePort } from "./serverProcess.ts"
 import { type ClusterNode, formCluster } from "./servers.ts"
 
-const image = "redis:8-alpine"
+// Any that brings a program named redis-server, as Valkey's do.
+const image = process.env["STEINDAMM_REDIS_IMAGE"] ?? "redis:8-alpine"
 
 /**
  * One container with a standalone server and a three-node cluster, whose ports are the same inside and outside so that

@@ -20,7 +20,7 @@
 --       then for each bucket
 --         the caller's rules: 'capacity amount interval origin initial expiry'
 --         the number of operations, and each of them:
---           reserve amount maxWait
+--           reserve amount maxWait times    (equal requests in a row; each has its own answer)
 --           giveBack amount | reserved serial beforeSerial beforeGap    (a reservation as the reply gave it)
 --           charge amount
 --           pause duration
@@ -270,7 +270,7 @@ local function forgetOldClients(key)
 end
 
 -- Operations and their arguments, to find one's way through ARGV: how many there are, and how many numbers each answers.
-local arguments = { reserve = 2, giveBack = 5, charge = 1, pause = 1, look = 1, reset = 0 }
+local arguments = { reserve = 3, giveBack = 5, charge = 1, pause = 1, look = 1, reset = 0 }
 local answers = { reserve = 5, giveBack = 1, charge = 1, pause = 1, look = 2, reset = 1 }
 
 -- The answers given before: whoever was told to wait has waited some of it.
@@ -284,8 +284,12 @@ local function repeated(reply)
     argument = argument + 2
     for _ = 1, operations do
       local operation = ARGV[argument]
-      if operation == 'reserve' and reply[answer] == 0 then reply[answer + 1] = max(0, reply[answer + 1] - elapsed) end
-      argument, answer = argument + 1 + arguments[operation], answer + answers[operation]
+      local times = operation == 'reserve' and tonumber(ARGV[argument + 3]) or 1
+      for _ = 1, times do
+        if operation == 'reserve' and reply[answer] == 0 then reply[answer + 1] = max(0, reply[answer + 1] - elapsed) end
+        answer = answer + answers[operation]
+      end
+      argument = argument + 1 + arguments[operation]
     end
   end
   return reply
@@ -320,10 +324,14 @@ for i = 1, #KEYS do
     local a = tonumber(ARGV[argument + 1])
     local n = #reply
     if operation == 'reserve' then
-      local code, value, serial, beforeSerial, beforeGap = reserve(state, a, tonumber(ARGV[argument + 2]))
-      reply[n + 1], reply[n + 2], reply[n + 3], reply[n + 4], reply[n + 5] = code, value, serial, beforeSerial, beforeGap
-      -- A refusal changes nothing, except that a quota lives on while anyone asks for it.
-      if code ~= 1 or starts then changed = true end
+      local maxWait = tonumber(ARGV[argument + 2])
+      for _ = 1, tonumber(ARGV[argument + 3]) do
+        local code, value, serial, beforeSerial, beforeGap = reserve(state, a, maxWait)
+        reply[n + 1], reply[n + 2], reply[n + 3], reply[n + 4], reply[n + 5] = code, value, serial, beforeSerial, beforeGap
+        n = n + 5
+        -- A refusal changes nothing, except that a quota lives on while anyone asks for it.
+        if code ~= 1 or starts then changed = true end
+      end
     elseif operation == 'giveBack' then
       local returned = giveBack(state, a, tonumber(ARGV[argument + 2]), tonumber(ARGV[argument + 3]),
         tonumber(ARGV[argument + 4]), tonumber(ARGV[argument + 5]))

@@ -34,6 +34,19 @@ const encode = (operation: Operation): ReadonlyArray<string | number> => {
   }
 }
 
+/** How many there are, and each; equal requests in a row are told as one and a number. */
+const encodeAll = (operations: ReadonlyArray<Operation>): ReadonlyArray<string | number> => {
+  const rows: Array<Array<string | number>> = []
+  for (const operation of operations) {
+    const words = encode(operation)
+    const last = rows.at(-1)
+    if (operation._tag !== "reserve") rows.push([...words])
+    else if (last !== undefined && words.every((word, index) => word === last[index])) last[3] = Number(last[3]) + 1
+    else rows.push([...words, 1])
+  }
+  return [rows.length, ...rows.flat()]
+}
+
 const encodeRules = ({ capacity, amount, interval, origin, initial, expiry }: Bucket.Rules) =>
   [capacity, amount, interval, origin, initial, expiry].join(" ")
 
@@ -183,11 +196,7 @@ describe("lua/token-bucket.lua", () => {
     { now = 0, client = "", call = 0, notAfter = 0 },
     ...buckets: ReadonlyArray<readonly [rules: Bucket.Rules, operations: ReadonlyArray<Operation>]>
   ): Promise<ReadonlyArray<number>> => {
-    const perBucket = buckets.flatMap(([rules, operations]) => [
-      encodeRules(rules),
-      operations.length,
-      ...operations.flatMap(encode)
-    ])
+    const perBucket = buckets.flatMap(([rules, operations]) => [encodeRules(rules), ...encodeAll(operations)])
     return (await redis.evalsha(sha, keys.length, ...keys, now, client, call, notAfter, ...perBucket)) as never
   }
 
@@ -231,9 +240,12 @@ describe("lua/token-bucket.lua", () => {
           const index = buckets.indexOf(bucket)
           const rules = random.chance(0.03) ? (alternative[index] ?? bucket.rules) : bucket.rules
           const capped = { ...bucket, rules }
-          const list = Array.from({ length: random.chance(0.2) ? random.integer(2, 6) : 1 }, () =>
-            randomOperation(random, capped)
-          )
+          const list: Array<Operation> = []
+          for (let count = random.chance(0.2) ? random.integer(2, 6) : 1; count > 0; count--) {
+            const last = list.at(-1)
+            const again = last?._tag === "reserve" && random.chance(0.4)
+            list.push(again ? last : randomOperation(random, capped))
+          }
           operations += list.length
           const decided = decide(bucket.state, rules, now, list)
           bucket.state = decided.remembered

@@ -64,13 +64,37 @@ class Request extends Asked<Numbers> {
     this.numbers = numbers
   }
 
-  encode(now: number): ReadonlyArray<string | number> {
+  /** What the script is told; equal requests say the same. */
+  encode(now: number): ReadonlyArray<number> {
     const [amount = 0, maxWait = 0] = this.numbers
-    // The time that the request has waited for its turn counts.
-    return this.operation === "reserve" && maxWait < maxSpan
-      ? [this.operation, amount, Math.max(0, Math.min(maxWait, this.deadline - now))]
-      : [this.operation, ...this.numbers]
+    if (this.operation !== "reserve" || maxWait === maxSpan) return this.numbers
+    // The time that the request has waited for its turn counts. To the millisecond, so that those who came together are
+    // equal.
+    return [amount, Math.max(0, Math.min(maxWait, Math.ceil((this.deadline - now) / 1000) * 1000))]
   }
+}
+
+/** The operations of a bucket as arguments of the script: how many, and each; equal requests in a row are one. */
+const encodeAll = (requests: ReadonlyArray<Request>, now: number): ReadonlyArray<string | number> => {
+  const words: Array<string | number> = [0]
+  let operations = 0
+  let times = 0
+  let last: ReadonlyArray<number> = []
+  for (const request of requests) {
+    const { operation } = request
+    const numbers = request.encode(now)
+    if (operation === "reserve" && times > 0 && numbers[0] === last[0] && numbers[1] === last[1]) {
+      words[words.length - 1] = ++times
+      continue
+    }
+    operations++
+    words.push(operation, ...numbers)
+    times = operation === "reserve" ? 1 : 0
+    if (times > 0) words.push(times)
+    last = numbers
+  }
+  words[0] = operations
+  return words
 }
 
 /** The requests of a call by the key of their bucket, and those that have to go in the next. */
@@ -251,8 +275,7 @@ export class RedisBuckets {
       deadline === Number.POSITIVE_INFINITY || this.serverAhead === undefined ? 0 : deadline + this.serverAhead
     const args: Array<string | number> = [0, this.clientId, ++this.calls, notAfter]
     for (const ofBucket of buckets.values()) {
-      args.push(ofBucket[0]?.bucket.rules ?? "", ofBucket.length)
-      for (const request of ofBucket) args.push(...request.encode(now))
+      args.push(ofBucket[0]?.bucket.rules ?? "", ...encodeAll(ofBucket, now))
     }
     const ran = this.client.run(tokenBucketScript, Array.from(buckets.keys()), args, {
       operation: "token bucket call",

@@ -5,7 +5,9 @@ import type * as Duration from "effect/Duration"
 import type * as Effect from "effect/Effect"
 import type * as Option from "effect/Option"
 import type * as Scope from "effect/Scope"
-import type { BackendError, InvalidOptions, LimiterKind } from "./Errors.ts"
+import type { BackendError, InvalidOptions, LimiterKind, PermitLost } from "./Errors.ts"
+import type { KeyedSemaphoreLimiter, SemaphoreError, SemaphoreLimiter } from "./Semaphore.ts"
+import type { KeyedTokenBucketLimiter, TokenBucketError, TokenBucketLimiter } from "./TokenBucket.ts"
 
 /**
  * What a scope got from `acquire`.
@@ -94,3 +96,14 @@ export interface KeyedLimiter<
   readonly state: (key: string) => Effect.Effect<S, BackendError | InvalidOptions>
   readonly reset: (key: string) => Effect.Effect<void, BackendError | InvalidOptions>
 }
+
+/** A limiter of either kind. */
+export type AnyLimiter = TokenBucketLimiter | SemaphoreLimiter
+
+/** A limiter by key, of either kind. */
+export type AnyKeyedLimiter = KeyedTokenBucketLimiter | KeyedSemaphoreLimiter
+
+/** How work behind a limiter can fail besides its own failures. */
+export type LimiterError<L extends AnyLimiter | AnyKeyedLimiter> =
+  | (L extends { readonly kind: "TokenBucket" } ? TokenBucketError : SemaphoreError | PermitLost)
+  | (L extends AnyKeyedLimiter ? InvalidOptions : never)

@@ -12,8 +12,9 @@ export {
   PermitLost
 } from "./Errors.ts"
 export type { FromConfig, LimiterServiceClass, LimiterServiceFactory } from "./internal/limiterService.ts"
-export type { KeyedLimiter, Limiter, Permit } from "./Limiter.ts"
+export type { AnyKeyedLimiter, AnyLimiter, KeyedLimiter, Limiter, LimiterError, Permit } from "./Limiter.ts"
 export { LocalLive, LocalSemaphoreLive, LocalTokenBucketLive } from "./Local.ts"
+export { type RetryAfterOptions, retryAfter } from "./RetryAfter.ts"
 export {
   type Holder,
   type KeyedSemaphoreLimiter,
@@ -24,6 +25,7 @@ export {
   type SemaphorePermit,
   type SemaphoreState
 } from "./Semaphore.ts"
+export { type MapWithPermitOptions, mapWithPermit, throttle } from "./Throttle.ts"
 export {
   type KeyedTokenBucketLimiter,
   type Reservation,

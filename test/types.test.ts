@@ -2,8 +2,9 @@
  * What each verb adds to the error and requirement channels. The compiler checks this file; at run time it only has to
  * load.
  */
-import { type Config, type Duration, Effect, type Layer, type Option, type Scope } from "effect"
+import { type Config, type Duration, Effect, type Layer, type Option, type Scope, type Stream } from "effect"
 import {
+  type AnyLimiter,
   type BackendError,
   type InvalidOptions,
   type KeyedSemaphoreLimiter,
@@ -12,9 +13,11 @@ import {
   LocalSemaphoreLive,
   LocalTokenBucketLive,
   type MaxSleepExceeded,
+  mapWithPermit,
   type NoTokensAvailable,
   type PermitLost,
   type Reservation,
+  retryAfter,
   Semaphore,
   type SemaphoreLimiter,
   type SemaphorePermit,
@@ -22,7 +25,8 @@ import {
   TokenBucket,
   type TokenBucketLimiter,
   type TokenBucketPermit,
-  type TokenBucketState
+  type TokenBucketState,
+  throttle
 } from "steindamm"
 import { RedisClient, RedisLive } from "steindamm/redis"
 import { expectTypeOf, it } from "vitest"
@@ -31,6 +35,8 @@ declare const bucket: TokenBucketLimiter
 declare const semaphore: SemaphoreLimiter
 declare const buckets: KeyedTokenBucketLimiter
 declare const semaphores: KeyedSemaphoreLimiter
+declare const either: AnyLimiter
+declare const numbers: Stream.Stream<number, "stream", "source">
 declare const work: Effect.Effect<"value", "failure", "requirement">
 
 type BucketFailure = MaxSleepExceeded | NoTokensAvailable | BackendError
@@ -195,8 +201,33 @@ const describePipelines = () => {
   >()
 }
 
+const describeStreams = () => {
+  type S<E> = Stream.Stream<number, "stream" | E, "source">
+  type W<E> = Stream.Stream<"value", "stream" | "failure" | E, "source" | "requirement">
+  expectTypeOf(numbers.pipe(throttle(bucket))).toEqualTypeOf<S<BucketFailure>>()
+  expectTypeOf(throttle(numbers, bucket)).toEqualTypeOf<S<BucketFailure>>()
+  expectTypeOf(numbers.pipe(throttle(bucket, { cost: (n) => n }))).toEqualTypeOf<S<BucketFailure | InvalidOptions>>()
+  expectTypeOf(throttle(numbers, bucket, { cost: (n) => n })).toEqualTypeOf<S<BucketFailure | InvalidOptions>>()
+  // @ts-expect-error a semaphore has to know when the work on an element ends
+  throttle(numbers, semaphore)
+
+  expectTypeOf(numbers.pipe(mapWithPermit(semaphore, () => work))).toEqualTypeOf<W<SemaphoreFailure>>()
+  expectTypeOf(mapWithPermit(numbers, bucket, () => work)).toEqualTypeOf<W<BucketFailure>>()
+  expectTypeOf(
+    numbers.pipe(mapWithPermit(semaphore, (_n: number) => work, { cost: (n) => n, concurrency: 3 }))
+  ).toEqualTypeOf<W<SemaphoreFailure | InvalidOptions>>()
+  expectTypeOf(mapWithPermit(numbers, either, (_n) => work, { unordered: true })).toEqualTypeOf<
+    W<BucketFailure | SemaphoreFailure>
+  >()
+
+  expectTypeOf(semaphore.withPermit(work).pipe(Effect.retry(retryAfter({ times: 2 })))).toEqualTypeOf(
+    semaphore.withPermit(work)
+  )
+}
+
 it("the types are checked by the compiler", () => {
   expectTypeOf(describeTypes).toBeFunction()
   expectTypeOf(describeKeyedTypes).toBeFunction()
   expectTypeOf(describePipelines).toBeFunction()
+  expectTypeOf(describeStreams).toBeFunction()
 })

@@ -3,9 +3,9 @@
  * millisecond by millisecond and exactly; over Redis on the real clock, give or take what a busy machine needs.
  */
 import { assert, it } from "@effect/vitest"
-import { Clock, Effect, Fiber, type Layer } from "effect"
-import { TestClock } from "effect/testing"
+import { Clock, Effect, type Fiber, type Layer } from "effect"
 import type { InvalidOptions, Semaphore, TokenBucket } from "steindamm"
+import { driven } from "../support/driven.ts"
 
 export interface Backend {
   readonly label: string
@@ -15,14 +15,6 @@ export interface Backend {
 }
 
 type Case = Effect.Effect<void, unknown, TokenBucket | Semaphore>
-
-/** Lets the test clock run until the case is done. */
-const driven = <A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
-  Effect.gen(function* () {
-    const fiber = yield* Effect.forkChild(effect, { startImmediately: true })
-    while (fiber.pollUnsafe() === undefined) yield* TestClock.adjust("1 millis")
-    return yield* Fiber.join(fiber)
-  })
 
 /** Defines a case of a suite. */
 export const caseFor =

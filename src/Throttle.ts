@@ -1,0 +1,157 @@
+/**
+ * Streams at the pace that a limiter allows.
+ */
+import * as Effect from "effect/Effect"
+import { dual } from "effect/Function"
+import * as Lock from "effect/Semaphore"
+import * as Stream from "effect/Stream"
+import type { InvalidOptions, PermitLost } from "./Errors.ts"
+import type { AnyLimiter, Limiter, LimiterError } from "./Limiter.ts"
+import type { TokenBucketError, TokenBucketLimiter } from "./TokenBucket.ts"
+
+/**
+ * Lets a stream's elements through at the rate of a token bucket. Each costs `tokensToConsume`, or what `cost` says.
+ *
+ * An element is asked for once the one before it is through, so that whatever produces them slows down with them. The
+ * stream fails with `MaxSleepExceeded` if an element would have to wait longer than `maxSleep`, as it may if others use
+ * up the bucket.
+ *
+ * @example
+ * ```ts
+ * import { Console, Effect, Stream } from "effect"
+ * import { LocalLive, throttle, TokenBucket } from "steindamm"
+ *
+ * const program = Effect.gen(function* () {
+ *   const limiter = yield* TokenBucket.make({ name: "mails", capacity: 2, refillFrequency: "20 millis" })
+ *   yield* Stream.range(1, 5).pipe(
+ *     throttle(limiter),
+ *     Stream.runForEach((n) => Console.log(`mail ${n}`))
+ *   )
+ * })
+ *
+ * Effect.runPromise(program.pipe(Effect.provide(LocalLive)))
+ * ```
+ */
+export const throttle: {
+  (limiter: TokenBucketLimiter): <A, E, R>(self: Stream.Stream<A, E, R>) => Stream.Stream<A, E | TokenBucketError, R>
+  <A>(
+    limiter: TokenBucketLimiter,
+    options: { readonly cost: (element: A) => number }
+  ): <E, R>(self: Stream.Stream<A, E, R>) => Stream.Stream<A, E | TokenBucketError | InvalidOptions, R>
+  <A, E, R>(self: Stream.Stream<A, E, R>, limiter: TokenBucketLimiter): Stream.Stream<A, E | TokenBucketError, R>
+  <A, E, R>(
+    self: Stream.Stream<A, E, R>,
+    limiter: TokenBucketLimiter,
+    options: { readonly cost: (element: A) => number }
+  ): Stream.Stream<A, E | TokenBucketError | InvalidOptions, R>
+} = dual(
+  (args) => Stream.isStream(args[0]),
+  <A, E, R>(
+    self: Stream.Stream<A, E, R>,
+    limiter: TokenBucketLimiter,
+    options?: { readonly cost: (element: A) => number }
+  ): Stream.Stream<A, E | TokenBucketError | InvalidOptions, R> =>
+    Stream.mapEffect(self, (element) =>
+      guarding<TokenBucketError, never, A>(limiter, element, options?.cost)(Effect.succeed(element))
+    )
+)
+
+/**
+ * How `mapWithPermit` goes about it.
+ */
+export interface MapWithPermitOptions {
+  /** Elements that may be under way at once: waiting, at work, or done and not taken yet. Default: 16. */
+  readonly concurrency?: number | undefined
+  /** Gives results as they come instead of in the order of the elements. Default: false. */
+  readonly unordered?: boolean | undefined
+}
+
+/**
+ * Works on a stream's elements with permits of any limiter, as `Stream.mapEffect` does without: each element's work
+ * holds one, or what `cost` says, so that the limiter tells how many are worked on at once or how often one begins.
+ *
+ * Only one element at a time waits for the limiter: a long queue within the stream is no reason for
+ * `MaxSleepExceeded`. No more than `concurrency` elements are taken from the stream ahead of what comes out.
+ *
+ * @example
+ * ```ts
+ * import { Effect, Stream } from "effect"
+ * import { LocalLive, mapWithPermit, Semaphore } from "steindamm"
+ *
+ * const program = Effect.gen(function* () {
+ *   const limiter = yield* Semaphore.make({ name: "thumbnails", capacity: 2 })
+ *   return yield* Stream.range(1, 5).pipe(
+ *     mapWithPermit(limiter, (n) => Effect.as(Effect.sleep("5 millis"), `thumbnail ${n}`)),
+ *     Stream.runCollect
+ *   )
+ * })
+ *
+ * Effect.runPromise(program.pipe(Effect.provide(LocalLive))).then(console.log)
+ * ```
+ */
+export const mapWithPermit: {
+  <L extends AnyLimiter, A, B, E2, R2>(
+    limiter: L,
+    f: (element: A) => Effect.Effect<B, E2, R2>,
+    options?: MapWithPermitOptions & { readonly cost?: undefined }
+  ): <E, R>(self: Stream.Stream<A, E, R>) => Stream.Stream<B, E | E2 | LimiterError<L>, R | R2>
+  <L extends AnyLimiter, A, B, E2, R2>(
+    limiter: L,
+    f: (element: A) => Effect.Effect<B, E2, R2>,
+    options: MapWithPermitOptions & { readonly cost: (element: A) => number }
+  ): <E, R>(self: Stream.Stream<A, E, R>) => Stream.Stream<B, E | E2 | LimiterError<L> | InvalidOptions, R | R2>
+  <A, E, R, L extends AnyLimiter, B, E2, R2>(
+    self: Stream.Stream<A, E, R>,
+    limiter: L,
+    f: (element: A) => Effect.Effect<B, E2, R2>,
+    options?: MapWithPermitOptions & { readonly cost?: undefined }
+  ): Stream.Stream<B, E | E2 | LimiterError<L>, R | R2>
+  <A, E, R, L extends AnyLimiter, B, E2, R2>(
+    self: Stream.Stream<A, E, R>,
+    limiter: L,
+    f: (element: A) => Effect.Effect<B, E2, R2>,
+    options: MapWithPermitOptions & { readonly cost: (element: A) => number }
+  ): Stream.Stream<B, E | E2 | LimiterError<L> | InvalidOptions, R | R2>
+} = dual(
+  (args) => Stream.isStream(args[0]),
+  <A, E, R, B, E2, R2>(
+    self: Stream.Stream<A, E, R>,
+    limiter: AnyLimiter,
+    f: (element: A) => Effect.Effect<B, E2, R2>,
+    { concurrency = 16, unordered, cost }: MapWithPermitOptions & { readonly cost?: (element: A) => number } = {}
+  ): Stream.Stream<B, E | E2 | LimiterError<AnyLimiter> | InvalidOptions, R | R2> =>
+    Stream.suspend(() => {
+      const turns = makeTurns()
+      return Stream.mapEffect(
+        self,
+        (element) =>
+          turns((endTurn) => {
+            const work = Effect.andThen(endTurn, () => f(element))
+            return guarding<LimiterError<AnyLimiter>, PermitLost, A>(limiter, element, cost)(work)
+          }),
+        { concurrency, unordered }
+      )
+    })
+)
+
+const guarding =
+  <E, Held, A>(limiter: Limiter<E, Held>, element: A, cost: ((element: A) => number) | undefined) =>
+  <B, E1, R>(work: Effect.Effect<B, E1, R>): Effect.Effect<B, E1 | E | Held | InvalidOptions, R> =>
+    cost === undefined ? limiter.withPermit(work) : limiter.withPermits(cost(element))(work)
+
+/** Lets one begin at a time: the next when the one before it has ended its turn, or has failed to. */
+const makeTurns = () => {
+  const lock = Lock.makeUnsafe(1)
+  return <A, E, R>(begin: (endTurn: Effect.Effect<void>) => Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
+    Effect.uninterruptibleMask((restore) =>
+      Effect.flatMap(restore(lock.take(1)), () => {
+        let hasEnded = false
+        const endTurn = Effect.suspend(() => {
+          if (hasEnded) return Effect.void
+          hasEnded = true
+          return lock.release(1)
+        })
+        return Effect.ensuring(restore(Effect.suspend(() => begin(endTurn))), endTurn)
+      })
+    )
+}

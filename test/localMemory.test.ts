@@ -1,13 +1,19 @@
+import { execFile } from "node:child_process"
+import { promisify } from "node:util"
 import { assert, describe, it } from "@effect/vitest"
-import { Clock, Effect, Fiber, Result } from "effect"
+import { Clock, Deferred, Effect, Fiber, Result } from "effect"
 import { TestClock } from "effect/testing"
-import { LocalLive, Semaphore } from "steindamm"
+import { LocalLive, Semaphore, TokenBucket } from "steindamm"
 import { makeBucketLimiter } from "../src/internal/bucketLimiter.ts"
 import { BucketWaiters } from "../src/internal/bucketWaiters.ts"
 import { LocalBuckets } from "../src/internal/localBuckets.ts"
 import { LocalSemaphores } from "../src/internal/localSemaphores.ts"
 import { bucketConfig, semaphoreConfig } from "../src/internal/options.ts"
 import { makeSemaphoreLimiter } from "../src/internal/semaphoreLimiter.ts"
+
+/** Fibers that have all come as far as they can, in order. */
+const crowd = <A, E>(member: (i: number) => Effect.Effect<A, E>) =>
+  Effect.forEach(Array.from({ length: 100_000 }), (_, i) => Effect.forkChild(member(i), { startImmediately: true }))
 
 describe("in memory", () => {
   it.effect("a million buckets that are full again take none, though no timer looks after them", () =>
@@ -55,20 +61,67 @@ describe("in memory", () => {
     })
   )
 
-  it.effect("a hundred thousand waiters are served in order", () =>
+  for (const [kind, rest] of [
+    ["waits for something", Effect.yieldNow],
+    ["is over at once", Effect.void]
+  ] as const) {
+    it.effect(`a hundred thousand waiters for a permit are served in order when their work ${kind}`, () =>
+      Effect.gen(function* () {
+        const limiter = yield* Semaphore.make({ name: "crowd", capacity: 1 })
+        const gate = yield* Deferred.make<void>()
+        const holder = yield* Effect.forkChild(limiter.withPermit(Deferred.await(gate)), { startImmediately: true })
+        let served = 0
+        const fibers = yield* crowd((i) =>
+          limiter.withPermit(
+            Effect.suspend(() => {
+              assert.strictEqual(served++, i)
+              return rest
+            })
+          )
+        )
+        yield* Deferred.succeed(gate, undefined)
+        yield* Fiber.joinAll([holder, ...fibers])
+        assert.strictEqual(served, 100_000)
+      }).pipe(Effect.provide(LocalLive))
+    )
+  }
+
+  it.effect("a hundred thousand waiters whose tokens come at the same moment are served in order", () =>
     Effect.gen(function* () {
-      const limiter = yield* Semaphore.make({ name: "crowd", capacity: 1 })
+      const crowded = { name: "crowd", capacity: 100_000, refillAmount: 100_000, initialTokens: 0 }
+      const limiter = yield* TokenBucket.make(crowded)
       let served = 0
-      const fibers: Array<Fiber.Fiber<void, unknown>> = []
-      for (let i = 0; i < 100_000; i++) {
-        const work = Effect.suspend(() => {
-          assert.strictEqual(served++, i)
-          return Effect.yieldNow
-        })
-        fibers.push(yield* Effect.forkChild(limiter.withPermit(work), { startImmediately: true }))
-      }
+      const fibers = yield* crowd((i) => limiter.withPermit(Effect.sync(() => assert.strictEqual(served++, i))))
+      yield* TestClock.adjust("999 millis")
+      assert.strictEqual(served, 0)
+      yield* TestClock.adjust("1 millis")
       yield* Fiber.joinAll(fibers)
       assert.strictEqual(served, 100_000)
     }).pipe(Effect.provide(LocalLive))
+  )
+
+  it.live("nobody waits any more, so the process can end", () =>
+    Effect.gen(function* () {
+      const program = `
+        import { Effect, Fiber } from "effect"
+        import { LocalLive, Semaphore, TokenBucket } from "steindamm"
+
+        const interrupted = (effect) =>
+          Effect.flatMap(Effect.forkChild(effect, { startImmediately: true }), Fiber.interrupt)
+
+        const main = Effect.gen(function* () {
+          const bucket = yield* TokenBucket.make({ name: "b", capacity: 1, refillFrequency: "1 hour", maxSleep: 0 })
+          yield* bucket.withPermit(Effect.void)
+          yield* interrupted(bucket.withPermit(Effect.void))
+          const semaphore = yield* Semaphore.make({ name: "s", capacity: 1, maxSleep: "1 hour" })
+          yield* semaphore.withPermit(interrupted(semaphore.withPermit(Effect.void)))
+          yield* Effect.all([1, 2, 3].map(() => semaphore.withPermit(Effect.sleep(1))), { concurrency: 3 })
+        })
+
+        await Effect.runPromise(Effect.provide(main, LocalLive))
+      `
+      const options = ["--conditions", "steindamm-source", "--input-type", "module", "-e", program]
+      yield* Effect.promise((signal) => promisify(execFile)(process.execPath, options, { signal }))
+    })
   )
 })

@@ -3,12 +3,13 @@
  *
  * They are interchangeable: when one leaves, those behind it move one place up, and what goes back is the latest of
  * the promises that this process holds, which nobody waits for then. So the store, which can't move a promise once it
- * is made, loses nothing. Only the first waiter sleeps; it hands over to the next.
+ * is made, loses nothing. One timer is enough for all of them.
  */
 import * as Effect from "effect/Effect"
+import type * as Fiber from "effect/Fiber"
+import { Alarm } from "./alarm.ts"
 import type { Reservation } from "./bucket.ts"
 import { LinkedList, type Node } from "./linkedList.ts"
-import { sleepUntil } from "./time.ts"
 
 /** Those who waited for a bucket, and were sent away to ask anew. */
 export interface Recalled {
@@ -28,7 +29,7 @@ interface Promised {
 }
 
 interface Waiter {
-  /** Lets the fiber look at its place again. */
+  /** Lets the fiber go on. */
   wake: (() => void) | undefined
   /** The promise that it ran on. */
   served: Reservation | undefined
@@ -37,70 +38,59 @@ interface Waiter {
 class Line {
   private readonly waiters = new LinkedList<Waiter>()
   private readonly promises = new LinkedList<Promised>()
+  private readonly alarm = new Alarm((now) => this.serve(now))
 
   get isEmpty(): boolean {
     return this.waiters.size === 0
   }
 
   /** Joins where its promise belongs: nearly always at the end, but a fiber may be late to tell what it was promised. */
-  enter(promised: Promised): Node<Waiter> {
+  enter(promised: Promised, fiber: Fiber.Fiber<unknown, unknown>): Node<Waiter> {
     let promise = this.promises.last
     let waiter = this.waiters.last
     while (promise !== undefined && promise.value.due > promised.due) {
       promise = promise.previous
       waiter = waiter?.previous
     }
-    const overtaken = waiter === undefined ? this.waiters.first : undefined
     this.promises.add(promised, promise ?? null)
     const entered = this.waiters.add({ wake: undefined, served: undefined }, waiter ?? null)
-    overtaken?.value.wake?.()
+    this.alarm.set(promised.due, fiber)
     return entered
   }
 
   untilServed(waiter: Node<Waiter>): Effect.Effect<void> {
-    return Effect.suspend(() => {
-      if (waiter.list === undefined) return Effect.void
-      const due = this.dueOf(waiter)
-      const woken = Effect.callback<void>((resume) => {
-        waiter.value.wake = () => resume(Effect.void)
-        // The fiber may have yielded since it looked, and nothing could wake it then.
-        if (waiter.list === undefined || due !== this.dueOf(waiter)) resume(Effect.void)
-      })
-      if (due === undefined) return Effect.flatMap(woken, () => this.untilServed(waiter))
-      const slept = Effect.as(sleepUntil(due), true)
-      return Effect.flatMap(Effect.raceFirst(slept, Effect.as(woken, false)), (isDue) => {
-        if (!isDue || this.waiters.first !== waiter) return this.untilServed(waiter)
-        this.serve(waiter)
-        return Effect.void
-      })
+    return Effect.callback((resume) => {
+      if (waiter.list === undefined) return resume(Effect.void)
+      waiter.value.wake = () => resume(Effect.void)
     })
   }
 
-  /** When the first of the line runs; undefined for those behind it. */
-  private dueOf(waiter: Node<Waiter>): number | undefined {
-    return this.waiters.first === waiter ? this.promises.first?.value.due : undefined
-  }
-
-  private serve(waiter: Node<Waiter>): void {
-    const promise = this.promises.first
-    if (promise === undefined) return
-    this.promises.remove(promise)
-    waiter.value.served = promise.value.reservation
-    this.step(waiter)
+  /** Lets those go on whose time has come, and tells when the next one's comes. */
+  private serve(now: number): number {
+    for (;;) {
+      const [promise, waiter] = [this.promises.first, this.waiters.first]
+      if (promise === undefined || waiter === undefined) return Number.POSITIVE_INFINITY
+      if (promise.value.due > now) return promise.value.due
+      this.promises.remove(promise)
+      this.waiters.remove(waiter)
+      waiter.value.served = promise.value.reservation
+      waiter.value.wake?.()
+    }
   }
 
   /** Gives up; what is left over is what the store gets back. */
   leave(waiter: Node<Waiter>): Reservation | undefined {
-    if (waiter.list === undefined) return waiter.value.served
+    if (!this.waiters.remove(waiter)) return waiter.value.served
     const latest = this.promises.last
     if (latest !== undefined) this.promises.remove(latest)
-    this.step(waiter)
+    if (this.isEmpty) this.alarm.clear()
     return latest?.value.reservation
   }
 
   /** Empties the line: all who stood in it, each with the promise of its place. */
   recall(): ReadonlyArray<readonly [Reservation, Waiter]> {
     const recalled: Array<readonly [Reservation, Waiter]> = []
+    this.alarm.clear()
     for (;;) {
       const [promise, waiter] = [this.promises.first, this.waiters.first]
       if (promise === undefined || waiter === undefined) return recalled
@@ -108,12 +98,6 @@ class Line {
       this.waiters.remove(waiter)
       recalled.push([promise.value.reservation, waiter.value])
     }
-  }
-
-  private step(waiter: Node<Waiter>): void {
-    const wasFirst = this.waiters.first === waiter
-    this.waiters.remove(waiter)
-    if (wasFirst) this.waiters.first?.value.wake?.()
   }
 }
 
@@ -132,10 +116,10 @@ export class BucketWaiters {
     restore: Restore,
     giveBack: (reservation: Reservation) => Effect.Effect<void>
   ): Effect.Effect<Reservation | undefined> {
-    return Effect.suspend(() => {
+    return Effect.withFiber((fiber) => {
       const { amount } = reservation
       const line = this.lines.get(name)?.get(amount) ?? this.addLine(name, amount)
-      const waiter = line.enter({ due, reservation })
+      const waiter = line.enter({ due, reservation }, fiber)
       const waited = Effect.onExitPrimitive(restore(line.untilServed(waiter)), (exit) => {
         const leftOver = exit._tag === "Failure" ? line.leave(waiter) : undefined
         if (line.isEmpty) this.dropLine(name, amount, line)

@@ -9,6 +9,9 @@ import * as Effect from "effect/Effect"
 export const monotonicMicros = (clock: Clock.Clock): number =>
   Math.floor(Number(clock.monotonicTimeNanosUnsafe()) / 1000)
 
+/** `monotonicMicros` as an effect. */
+export const currentMicros: Effect.Effect<number> = Effect.clockWith((clock) => Effect.succeed(monotonicMicros(clock)))
+
 /** Sleeps until a moment of the monotonic clock, never less. */
 export const sleepUntil = (moment: number): Effect.Effect<void> =>
   Effect.clockWith((clock) => {

@@ -1,14 +1,15 @@
 /**
- * Waiting for an answer, but not for longer than is bearable. Of all who wait with the same patience only the first
- * sleeps until its deadline, which is the next one; then it hands over.
+ * Waiting for an answer, but not for longer than is bearable: all who stand in a line share one timer.
  */
+
 import * as Effect from "effect/Effect"
+import type * as Fiber from "effect/Fiber"
+import { Alarm } from "./alarm.ts"
 import type { Restore } from "./bucketWaiters.ts"
 import { LinkedList, type Node } from "./linkedList.ts"
-import { sleepUntil } from "./time.ts"
 
 export interface Waiter {
-  /** On the monotonic clock; infinity: none. */
+  /** On the monotonic clock, and no sooner than that of those who came before; infinity: none. */
   readonly deadline: number
   readonly isAnswered: boolean
   /** To be called once there is an answer. */
@@ -17,39 +18,45 @@ export interface Waiter {
 
 export class WaitingLine {
   private readonly waiters = new LinkedList<Waiter>()
+  private readonly alarm = new Alarm((now) => this.endUntil(now))
 
   /** Ends with the answer or at the deadline; interrupted or not, `onEnd` is told first. */
   wait(waiter: Waiter, restore: Restore, onEnd: (interrupted: boolean) => void): Effect.Effect<void> {
-    const place = waiter.deadline === Number.POSITIVE_INFINITY ? undefined : this.waiters.add(waiter)
-    return Effect.onExitPrimitive(restore(this.untilAnswered(waiter, place)), (exit) => {
-      if (place !== undefined) this.leave(place)
-      onEnd(exit._tag === "Failure")
-      return undefined
-    })
-  }
-
-  private untilAnswered(waiter: Waiter, place: Node<Waiter> | undefined): Effect.Effect<void> {
-    return Effect.suspend(() => {
-      if (waiter.isAnswered) return Effect.void
-      const isFirst = this.isFirst(place)
+    return Effect.withFiber((fiber) => {
+      let place: Node<Waiter> | undefined
       const woken = Effect.callback<void>((resume) => {
-        waiter.wake = () => resume(Effect.void)
-        // The fiber may have yielded since it looked, and nothing could wake it then.
-        if (waiter.isAnswered || isFirst !== this.isFirst(place)) resume(Effect.void)
+        if (waiter.isAnswered) return resume(Effect.void)
+        // On the scheduler's turn, not on that of whoever wakes: in a long line each may wake the next.
+        waiter.wake = () => fiber.currentDispatcher.scheduleTask(() => resume(Effect.void), 0)
+        place = this.enter(waiter, fiber)
       })
-      return isFirst
-        ? Effect.raceFirst(woken, sleepUntil(waiter.deadline))
-        : Effect.flatMap(woken, () => this.untilAnswered(waiter, place))
+      return Effect.onExitPrimitive(restore(woken), (exit) => {
+        if (place !== undefined) this.leave(place)
+        onEnd(exit._tag === "Failure")
+        return undefined
+      })
     })
   }
 
-  private isFirst(place: Node<Waiter> | undefined): boolean {
-    return place !== undefined && this.waiters.first === place
+  private enter(waiter: Waiter, fiber: Fiber.Fiber<unknown, unknown>): Node<Waiter> | undefined {
+    if (waiter.deadline === Number.POSITIVE_INFINITY) return undefined
+    const place = this.waiters.add(waiter)
+    this.alarm.set(waiter.deadline, fiber)
+    return place
   }
 
   private leave(place: Node<Waiter>): void {
-    const wasFirst = this.waiters.first === place
     this.waiters.remove(place)
-    if (wasFirst) this.waiters.first?.value.wake?.()
+    if (this.waiters.size === 0) this.alarm.clear()
+  }
+
+  /** Wakes those who have waited long enough, and tells the next deadline. */
+  private endUntil(now: number): number {
+    for (let first = this.waiters.first; first !== undefined; first = this.waiters.first) {
+      if (first.value.deadline > now) return first.value.deadline
+      this.waiters.remove(first)
+      first.value.wake?.()
+    }
+    return Number.POSITIVE_INFINITY
   }
 }

@@ -1,6 +1,7 @@
 /**
  * The verbs of a token bucket over any store: reserve, wait, run, and give back what was not used.
  */
+import type * as Clock from "effect/Clock"
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
@@ -25,6 +26,11 @@ export interface Answer {
 
 /** Where one bucket lives. */
 export interface BucketStore {
+  /**
+   * Takes tokens that are there this instant, where the store can tell without asking anybody. Nobody gives them back,
+   * so that work can begin in the same step.
+   */
+  readonly takeNow?: (amount: number, clock: Clock.Clock) => boolean
   /**
    * Decides about a request, and goes on with the answer. Runs in an uninterruptible region, and makes interruptible
    * with `restore` what takes long; a request that is interrupted there consumes nothing.
@@ -143,12 +149,17 @@ export const makeBucketLimiter = (
     return Effect.onExitPrimitive(restore(work), () => (started ? undefined : giveBackAll(reservation)))
   }
 
+  const { takeNow = () => false } = store
+
   const guard =
-    (amount: number, maxWait: number) =>
-    <A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Effect<A, E | TokenBucketError, R> =>
-      Effect.uninterruptibleMask((restore) =>
-        admit(amount, maxWait, restore, (admission) => run(admission, effect, restore))
+    (amount: number) =>
+    <A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Effect<A, E | TokenBucketError, R> => {
+      if (amount === 0) return effect
+      const admitted = Effect.uninterruptibleMask((restore) =>
+        admit(amount, maxSleep, restore, (admission) => run(admission, effect, restore))
       )
+      return Effect.clockWith((clock) => (takeNow(amount, clock) ? effect : admitted))
+    }
 
   /** What becomes of a reservation is decided once: by whoever of `cancel` and `settle` comes first. */
   const onceFor = (reservation: Reservation) => {
@@ -223,7 +234,7 @@ export const makeBucketLimiter = (
           )
     )
 
-  const withPermit = guard(config.tokensToConsume, maxSleep)
+  const withPermit = guard(config.tokensToConsume)
 
   return {
     kind: "TokenBucket",
@@ -231,7 +242,7 @@ export const makeBucketLimiter = (
     withPermit,
     withPermits: (n) => {
       const amount = units(n)
-      return (effect) => Effect.flatMap(amount, (amount) => guard(amount, maxSleep)(effect))
+      return (effect) => Effect.flatMap(amount, (amount) => guard(amount)(effect))
     },
     withPermitsIfAvailable: (n) => {
       const amount = units(n)

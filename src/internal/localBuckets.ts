@@ -74,6 +74,13 @@ export class LocalBuckets {
         return Effect.void
       })
     return {
+      takeNow: (amount, clock) => {
+        const loaded = load(clock)
+        const { state, outcome } = Bucket.reserve(loaded.state, amount, 0)
+        if (loaded.disagreed || outcome._tag !== "Reserved") return false
+        save(state)
+        return true
+      },
       reserve: (amount, maxWait, _restore, onAnswer) =>
         Effect.clockWith((clock) => {
           const loaded = load(clock)

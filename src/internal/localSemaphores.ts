@@ -1,28 +1,71 @@
 /**
  * Semaphores in the memory of this process.
  */
-import type * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import { maxSpan } from "./bucket.ts"
 import type { Restore } from "./bucketWaiters.ts"
+import { LinkedList, type Node } from "./linkedList.ts"
 import type { SemaphoreConfig } from "./options.ts"
 import { PermitQueue, type PermitWaiter } from "./permitQueue.ts"
 import type { Grant, Refusal, SemaphoreStore } from "./semaphoreLimiter.ts"
 import { monotonicMicros } from "./time.ts"
 import { type Waiter, WaitingLine } from "./waitingLine.ts"
 
+class LocalSemaphore {
+  readonly queue = new PermitQueue<Request>()
+  readonly grants = new LinkedList<LocalGrant>()
+
+  /** Nothing would be lost with it. A capacity that was set by `resize` would. */
+  get isIdle(): boolean {
+    return this.grants.size === 0 && this.queue.waiting === 0 && !this.queue.isResized
+  }
+}
+
+class LocalGrant implements Grant {
+  readonly permits: number
+  readonly fencingToken: number
+  readonly waited: number
+  isLost = false
+  onLost: (() => void) | undefined = undefined
+  private readonly semaphore: LocalSemaphore
+  private readonly place: Node<LocalGrant>
+
+  constructor(semaphore: LocalSemaphore, permits: number, fencingToken: number, waited: number) {
+    this.permits = permits
+    this.fencingToken = fencingToken
+    this.waited = waited
+    this.semaphore = semaphore
+    this.place = semaphore.grants.add(this)
+  }
+
+  /** A number that is seldom looked at as a text. */
+  get id(): string {
+    return String(this.fencingToken)
+  }
+
+  release(): void {
+    if (this.semaphore.grants.remove(this.place)) this.semaphore.queue.release(this.permits)
+  }
+
+  lose(): void {
+    this.isLost = true
+    this.release()
+    this.onLost?.()
+  }
+}
+
 /** A request that waits. */
 class Request implements PermitWaiter, Waiter {
   readonly permits: number
   readonly capacity: number
   readonly deadline: number
-  answer: Grant | Refusal | undefined
+  answer: LocalGrant | Refusal | undefined
   /** Lets the fiber look at what has changed. */
   wake: (() => void) | undefined
-  private readonly grant: () => Grant
+  private readonly grant: () => LocalGrant
 
-  constructor(permits: number, capacity: number, deadline: number, grant: () => Grant) {
+  constructor(permits: number, capacity: number, deadline: number, grant: () => LocalGrant) {
     this.permits = permits
     this.capacity = capacity
     this.deadline = deadline
@@ -33,41 +76,17 @@ class Request implements PermitWaiter, Waiter {
     return this.answer !== undefined
   }
 
-  readonly onGranted = () => this.decide(this.grant())
-  readonly onRefused = (capacity: number) => this.decide({ _tag: "TooLarge", capacity })
+  onGranted(): void {
+    this.decide(this.grant())
+  }
 
-  private decide(answer: Grant | Refusal): void {
+  onRefused(capacity: number): void {
+    this.decide({ _tag: "TooLarge", capacity })
+  }
+
+  private decide(answer: LocalGrant | Refusal): void {
     this.answer = answer
     this.wake?.()
-  }
-}
-
-class LocalSemaphore {
-  readonly queue = new PermitQueue<Request>()
-  readonly grants = new Set<Grant>()
-
-  /** Nothing would be lost with it. A capacity that was set by `resize` would. */
-  get isIdle(): boolean {
-    return this.grants.size === 0 && this.queue.waiting === 0 && !this.queue.isResized
-  }
-}
-
-/** A number that is seldom looked at as a text. */
-class LocalGrant implements Grant {
-  readonly permits: number
-  readonly fencingToken: number
-  readonly waited: number
-  isLost = false
-  onLost: (() => void) | undefined = undefined
-
-  constructor(permits: number, fencingToken: number, waited: number) {
-    this.permits = permits
-    this.fencingToken = fencingToken
-    this.waited = waited
-  }
-
-  get id(): string {
-    return String(this.fencingToken)
   }
 }
 
@@ -110,53 +129,43 @@ export class LocalSemaphores {
   store({ name, capacity }: SemaphoreConfig): SemaphoreStore {
     const line = new WaitingLine()
 
-    const grantOf = (semaphore: LocalSemaphore, permits: number, waited: number): Grant => {
-      const grant = new LocalGrant(permits, ++this.fencingToken, waited)
-      semaphore.grants.add(grant)
-      return grant
-    }
+    const grantOf = (semaphore: LocalSemaphore, permits: number, waited: number) =>
+      new LocalGrant(semaphore, permits, ++this.fencingToken, waited)
 
-    const release = (grant: Grant): undefined => {
-      const semaphore = this.semaphores.get(name)
-      if (semaphore?.grants.delete(grant)) semaphore.queue.release(grant.permits)
-    }
-
-    const wait = (
-      clock: Clock.Clock,
-      semaphore: LocalSemaphore,
-      permits: number,
-      maxWait: number,
-      restore: Restore
-    ): Effect.Effect<Grant | Refusal> => {
-      const asked = monotonicMicros(clock)
-      const deadline = maxWait < maxSpan ? asked + maxWait : Number.POSITIVE_INFINITY
-      const request = new Request(permits, capacity, deadline, () =>
-        grantOf(semaphore, permits, monotonicMicros(clock) - asked)
-      )
-      const place = semaphore.queue.enter(request)
-      const answered = line.wait(request, restore, (isInterrupted) => {
-        const { answer } = request
-        const hasLeft = semaphore.queue.leave(place)
-        if (!hasLeft && isInterrupted && answer !== undefined && !("_tag" in answer)) release(answer)
+    const wait = (permits: number, maxWait: number, restore: Restore): Effect.Effect<LocalGrant | Refusal> =>
+      Effect.clockWith((clock) => {
+        const semaphore = this.get(name)
+        const asked = monotonicMicros(clock)
+        const deadline = maxWait < maxSpan ? asked + maxWait : Number.POSITIVE_INFINITY
+        const request = new Request(permits, capacity, deadline, () =>
+          grantOf(semaphore, permits, monotonicMicros(clock) - asked)
+        )
+        const place = semaphore.queue.enter(request)
+        const answered = line.wait(request, restore, (isInterrupted) => {
+          semaphore.queue.leave(place)
+          if (isInterrupted && request.answer instanceof LocalGrant) request.answer.release()
+        })
+        return Effect.map(answered, () => request.answer ?? { _tag: "TimeUp" })
       })
-      return Effect.map(answered, () => request.answer ?? { _tag: "TimeUp" })
+
+    const takeNow = (permits: number): LocalGrant | undefined => {
+      const semaphore = this.get(name)
+      return semaphore.queue.take({ permits, capacity }) ? grantOf(semaphore, permits, 0) : undefined
+    }
+
+    const take = (permits: number): LocalGrant | Refusal => {
+      const limit = this.get(name).queue.capacityFor({ capacity })
+      return permits > limit ? { _tag: "TooLarge", capacity: limit } : (takeNow(permits) ?? { _tag: "TimeUp" })
     }
 
     return {
+      takeNow,
       take: (permits, maxWait, restore, onAnswer) =>
-        Effect.suspend(() => {
-          const semaphore = this.get(name)
-          const limit = semaphore.queue.capacityFor({ capacity })
-          if (permits > limit) return onAnswer({ _tag: "TooLarge", capacity: limit })
-          if (semaphore.queue.take({ permits, capacity })) return onAnswer(grantOf(semaphore, permits, 0))
-          return maxWait === 0
-            ? onAnswer({ _tag: "TimeUp" })
-            : Effect.flatMap(
-                Effect.clockWith((clock) => wait(clock, semaphore, permits, maxWait, restore)),
-                onAnswer
-              )
-        }),
-      release,
+        maxWait === 0
+          ? Effect.suspend(() => onAnswer(take(permits)))
+          : Effect.flatMap(wait(permits, maxWait, restore), onAnswer),
+      // Only its own grants come back to a store.
+      release: (grant) => (grant as LocalGrant).release(),
       resize: (capacity) => Effect.sync(() => this.get(name).queue.resize(capacity)),
       look: Effect.sync(() => {
         const semaphore = this.semaphores.get(name)
@@ -175,15 +184,10 @@ export class LocalSemaphores {
       reset: Effect.sync(() => {
         const semaphore = this.semaphores.get(name)
         if (semaphore === undefined) return
+        // Either of what follows may grant permits anew.
         const lost = Array.from(semaphore.grants)
-        semaphore.grants.clear()
-        for (const grant of lost) {
-          grant.isLost = true
-          grant.onLost?.()
-        }
-        // In this order, since either may grant permits anew.
-        semaphore.queue.release(semaphore.queue.held)
         semaphore.queue.resize(undefined)
+        for (const grant of lost) grant.lose()
       })
     }
   }

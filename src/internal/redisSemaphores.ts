@@ -587,10 +587,7 @@ export class RedisSemaphores {
           })
           return maxWait === 0 ? Effect.flatMap(restore(semaphore.released), () => enter) : enter
         }),
-      release: ({ id }) => {
-        this.get(name).release(id, config.expiry)
-        return undefined
-      },
+      release: ({ id }) => this.get(name).release(id, config.expiry),
       resize: (capacity) => Effect.asVoid(ask("resize", capacity)),
       look: Effect.map(ask("look", listed), (result) => stateOf(result, capacity)),
       reset: Effect.asVoid(ask("reset"))

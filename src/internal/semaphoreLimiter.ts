@@ -2,6 +2,7 @@
  * The verbs of a semaphore over any store: take permits, run, and bring them back, whatever happens.
  */
 import * as Cause from "effect/Cause"
+import type * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
@@ -30,6 +31,8 @@ export type Refusal = { readonly _tag: "TimeUp" } | { readonly _tag: "TooLarge";
 
 /** Where one semaphore lives. */
 export interface SemaphoreStore {
+  /** Takes permits that are free this instant, where the store can tell without asking anybody. */
+  readonly takeNow?: (permits: number) => Grant | undefined
   /**
    * Waits for permits, up to `maxWait` microseconds; 0 only tries; and goes on with the answer. Runs in an
    * uninterruptible region, and makes its wait interruptible with `restore`; a wait that is interrupted holds nothing.
@@ -41,11 +44,15 @@ export interface SemaphoreStore {
     onAnswer: (answer: Grant | Refusal) => Effect.Effect<A, E, R>
   ) => Effect.Effect<A, E | BackendError, R>
   /** Never fails and doesn't take long: a store that is away is told later. Harmless for a grant that was lost. */
-  readonly release: (grant: Grant) => Effect.Effect<void> | undefined
+  readonly release: (grant: Grant) => void
   readonly resize: (capacity: number) => Effect.Effect<void, BackendError>
   readonly look: Effect.Effect<SemaphoreState, BackendError>
   readonly reset: Effect.Effect<void, BackendError>
 }
+
+/** Of the fiber that runs this. */
+const currentContext = <R>(): Context.Context<R> =>
+  (Fiber.getCurrent() as Fiber.Fiber<unknown>).context as Context.Context<R>
 
 export const makeSemaphoreLimiter = (config: SemaphoreConfig, store: SemaphoreStore): SemaphoreLimiter => {
   const { name, maxSleep, capacity } = config
@@ -57,40 +64,54 @@ export const makeSemaphoreLimiter = (config: SemaphoreConfig, store: SemaphoreSt
       ? new MaxSleepExceeded({ name, kind: "Semaphore", maxSleep: durationOf(maxSleep) })
       : invalidPermits(name, permits, answer.capacity)
 
+  const { takeNow = () => undefined } = store
+
   // A continuation instead of a flatMap: this is the path of every request.
   const take = <A, E, R>(
     permits: number,
     restore: Restore,
     onGranted: (grant: Grant) => Effect.Effect<A, E, R>
-  ): Effect.Effect<A, E | SemaphoreError | InvalidOptions, R> =>
-    store.take(
+  ): Effect.Effect<A, E | SemaphoreError | InvalidOptions, R> => {
+    const grant = takeNow(permits)
+    if (grant !== undefined) return onGranted(grant)
+    return store.take(
       permits,
       maxSleep,
       restore,
       (answer): Effect.Effect<A, E | SemaphoreError | InvalidOptions, R> =>
         "_tag" in answer ? Effect.fail(refusal(answer, permits)) : onGranted(answer)
     )
+  }
+
+  // Work that was interrupted because its permit is lost ends with that news.
+  const outcome = <A, E>(grant: Grant, exit: Exit.Exit<A, E>): Exit.Exit<A, E | PermitLost> =>
+    grant.isLost && (Exit.isSuccess(exit) || Cause.hasInterruptsOnly(exit.cause)) ? Exit.fail(lostError(grant)) : exit
 
   /**
    * Runs work that ends when its permit is lost. It needs a fiber of its own: one that was interrupted can't go on to
-   * say why.
+   * say why. Called in an uninterruptible region; work that doesn't wait for anything is over when this returns.
    */
   const hold = <A, E, R>(
     grant: Grant,
     effect: Effect.Effect<A, E, R>,
     restore: Restore
   ): Effect.Effect<A, E | PermitLost, R> => {
-    const outcome = (exit: Exit.Exit<A, E>): Exit.Exit<A, E | PermitLost> =>
-      grant.isLost && (Exit.isSuccess(exit) || Cause.hasInterruptsOnly(exit.cause)) ? Exit.fail(lostError(grant)) : exit
-    const work = Effect.forkChild(restore(effect), { startImmediately: true, uninterruptible: true })
-    const done = Effect.flatMap(work, (fiber) => {
-      const exit = fiber.pollUnsafe()
-      if (exit !== undefined) return outcome(exit)
-      grant.onLost = () => fiber.interruptUnsafe()
-      if (grant.isLost) fiber.interruptUnsafe()
-      return Effect.onInterrupt(restore(Effect.flatMap(Fiber.await(fiber), outcome)), () => Fiber.interrupt(fiber))
+    const work = Effect.runForkWith(currentContext<R>())(restore(effect), { uninterruptible: true })
+    const exit = work.pollUnsafe()
+    if (exit !== undefined) {
+      store.release(grant)
+      return outcome(grant, exit)
+    }
+    grant.onLost = () => work.interruptUnsafe()
+    if (grant.isLost) work.interruptUnsafe()
+    const ended = Effect.callback<A, E | PermitLost>((resume) => {
+      work.addObserver((exit) => resume(outcome(grant, exit)))
     })
-    return Effect.onExitPrimitive(done, () => store.release(grant))
+    return Effect.onExitPrimitive(restore(ended), () => {
+      if (work.pollUnsafe() === undefined) return Effect.map(Fiber.interrupt(work), () => store.release(grant))
+      store.release(grant)
+      return undefined
+    })
   }
 
   const guard =
@@ -128,7 +149,7 @@ export const makeSemaphoreLimiter = (config: SemaphoreConfig, store: SemaphoreSt
           Effect.as(
             Scope.addFinalizer(
               scope,
-              Effect.suspend(() => store.release(grant) ?? Effect.void)
+              Effect.sync(() => store.release(grant))
             ),
             permitOf(grant)
           )

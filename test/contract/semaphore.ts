@@ -68,6 +68,26 @@ export const semaphoreContract = (backend: Backend): unknown =>
     )
 
     claim(
+      "keeps the permit of work that is interrupted until it has cleaned up",
+      Effect.gen(function* () {
+        const limiter = yield* make({ capacity: 1 })
+        const first = yield* work
+        const events: Array<string> = []
+        const note = (event: string) => Effect.sync(() => events.push(event))
+        const cleanUp = Effect.andThen(Effect.sleep(50), note("cleaned up"))
+        const holder = yield* Effect.forkChild(limiter.withPermit(Effect.ensuring(first.effect, cleanUp)), {
+          startImmediately: true
+        })
+        yield* first.started
+        const next = yield* Effect.forkChild(limiter.withPermit(note("next")), { startImmediately: true })
+        yield* Fiber.interrupt(holder)
+        assert.strictEqual(events[0], "cleaned up")
+        yield* Fiber.join(next)
+        assert.deepStrictEqual(events, ["cleaned up", "next"])
+      })
+    )
+
+    claim(
       "serves strictly in order of arrival: small requests don't overtake a large one",
       Effect.gen(function* () {
         const limiter = yield* make({ capacity: 3 })

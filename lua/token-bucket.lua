@@ -35,13 +35,14 @@
 --           giveBack  what was returned
 --           charge    0
 --           pause     0
---           look      available wait (-1: no wait would help)
+--           look      available wait nextToken (a wait of -1: none would help)
 --           reset     0
 
 local tonumber, fmod, floor, max, min = tonumber, math.fmod, math.floor, math.max, math.min
 
 local maxSpan = 40 * 365 * 86400000000
-local maxAmount = 4000000000 * 1000000
+local unitsPerToken = 1000000
+local maxAmount = 4000000000 * unitsPerToken
 -- For how long a client is remembered, and from how many on the forgotten ones are looked for. A bucket lives so much
 -- longer than needed, lest every call would have to set its lifetime.
 local clientSpan, manyClients = 60000000, 32
@@ -213,15 +214,22 @@ local function reset(state, rules)
   return new
 end
 
-local function look(state, amount)
-  local available = 0
-  if state.tail <= now then available = max(0, state.level) end
-  if amount == 0 then return available, 0 end
+local function waitFor(state, amount)
   local affordable = affordableAt(state, amount)
-  if not affordable then return available, -1 end
+  if not affordable then return -1 end
   if state.tail > now then affordable = max(state.tail, affordable) end
-  if affordable - now > maxSpan then return available, -1 end
-  return available, affordable - now
+  local wait = affordable - now
+  if wait > maxSpan then return -1 end
+  return wait
+end
+
+local function look(state, amount)
+  local available, wait, nextToken = 0, 0, -1
+  if state.tail <= now then available = max(0, state.level) end
+  local more = (floorDivide(available, unitsPerToken) + 1) * unitsPerToken
+  if amount > 0 then wait = waitFor(state, amount) end
+  if more <= state.capacity then nextToken = waitFor(state, more) end
+  return available, wait, nextToken
 end
 
 -- What is remembered ---------------------------------------------------------------------------------------------
@@ -271,7 +279,7 @@ end
 
 -- Operations and their arguments, to find one's way through ARGV: how many there are, and how many numbers each answers.
 local arguments = { reserve = 3, giveBack = 5, charge = 1, pause = 1, look = 1, reset = 0 }
-local answers = { reserve = 5, giveBack = 1, charge = 1, pause = 1, look = 2, reset = 1 }
+local answers = { reserve = 5, giveBack = 1, charge = 1, pause = 1, look = 3, reset = 1 }
 
 -- The answers given before: whoever was told to wait has waited some of it.
 local function repeated(reply)
@@ -346,7 +354,7 @@ for i = 1, #KEYS do
       reply[n + 1] = 0
       changed = true
     elseif operation == 'look' then
-      reply[n + 1], reply[n + 2] = look(state, a)
+      reply[n + 1], reply[n + 2], reply[n + 3] = look(state, a)
     else
       state = reset(state, rules)
       reply[n + 1] = 0

@@ -30,6 +30,8 @@ export interface Limiter<out E, out Held = never, out P extends Permit = Permit,
   readonly kind: LimiterKind
   /** The name under which this limiter's state is shared: by all limiters of one layer, on Redis by all processes. */
   readonly name: string
+  /** How long a request waits at most; infinite if there is no bound. */
+  readonly maxSleep: Duration.Duration
   /** Runs an effect once the limiter lets it: `limiter.withPermit(effect)`, or `effect.pipe(limiter.withPermit)`. */
   readonly withPermit: <A, E1, R>(effect: Effect.Effect<A, E1, R>) => Effect.Effect<A, E1 | E | Held, R>
   /** The same for `n` permits or tokens at once. */
@@ -72,6 +74,7 @@ export interface KeyedLimiter<
   readonly kind: LimiterKind
   /** The name of the definition. The limiter of a key is called `name[key]`, and so it is called in errors. */
   readonly name: string
+  readonly maxSleep: Duration.Duration
   /** The limiter of one key, to be used at once or for as long as you like. */
   readonly forKey: (key: string) => Effect.Effect<L, InvalidOptions>
   readonly withPermit: (

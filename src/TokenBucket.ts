@@ -51,6 +51,10 @@ export interface TokenBucketState {
   readonly capacity: number
   /** How long `withPermit` would wait if it were called now. Infinite if no wait would help. */
   readonly wait: Duration.Duration
+  /** How long until one more whole token can be taken than now. Infinite if there won't be one more. */
+  readonly nextToken: Duration.Duration
+  /** In how long an empty bucket fills. Infinite if it never refills. */
+  readonly fillTime: Duration.Duration
 }
 
 /**
@@ -93,6 +97,8 @@ export type TokenBucketError = MaxSleepExceeded | NoTokensAvailable | BackendErr
  */
 export interface TokenBucketLimiter extends Limiter<TokenBucketError, never, TokenBucketPermit, TokenBucketState> {
   readonly kind: "TokenBucket"
+  /** As `state`, with the wait that `withPermits(n)` would meet. */
+  readonly stateFor: (n: number) => Effect.Effect<TokenBucketState, InvalidOptions | BackendError>
   /** Takes tokens, default `tokensToConsume`, and tells how long to wait instead of waiting. */
   readonly reserve: (n?: number) => Effect.Effect<Reservation, TokenBucketError | InvalidOptions>
   /**
@@ -126,6 +132,7 @@ export interface TokenBucketLimiter extends Limiter<TokenBucketError, never, Tok
 export interface KeyedTokenBucketLimiter
   extends KeyedLimiter<TokenBucketError, never, TokenBucketPermit, TokenBucketState, TokenBucketLimiter> {
   readonly kind: "TokenBucket"
+  readonly stateFor: (key: string, n: number) => Effect.Effect<TokenBucketState, InvalidOptions | BackendError>
   readonly reserve: (key: string, n?: number) => Effect.Effect<Reservation, TokenBucketError | InvalidOptions>
   readonly pause: (key: string, duration: Duration.Input) => Effect.Effect<void, InvalidOptions | BackendError>
 }

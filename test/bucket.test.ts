@@ -55,12 +55,16 @@ class Simulation {
     this.state = Bucket.pause(this.load(), duration)
   }
 
+  look(amount: number): Bucket.View {
+    return Bucket.look(this.load(), amount)
+  }
+
   wait(amount: number): number {
-    return Bucket.look(this.load(), amount).wait
+    return this.look(amount).wait
   }
 
   available(): number {
-    return Bucket.look(this.load(), 1).available
+    return this.look(1).available
   }
 }
 
@@ -363,6 +367,25 @@ describe("a token bucket's decisions", () => {
       const most = Math.max(one.capacity, other.capacity) + refilled + Math.max(one.amount, other.amount)
       assert.isAtMost(taken, most, `seed ${seed}`)
     }
+  })
+
+  it("tell when there will be one more whole token", () => {
+    const token = Bucket.unitsPerToken
+    const bucket = new Simulation(rules({ capacity: 3 * token, amount: token / 2, interval: 10 }))
+    const nextToken = () => bucket.look(1).nextToken
+    assert.strictEqual(nextToken(), Number.POSITIVE_INFINITY)
+    bucket.reserve(1.2 * token)
+    // 1.8 tokens are left: 2.3 after one interval.
+    assert.strictEqual(nextToken(), 10)
+    bucket.reserve(1.8 * token)
+    assert.strictEqual(nextToken(), 20)
+    bucket.reserve(2 * token)
+    assert.strictEqual(nextToken(), 60)
+    assert.strictEqual(Bucket.fillTime(rules({ capacity: 3 * token, amount: token, interval: 10 })), 30)
+    assert.strictEqual(Bucket.fillTime(rules({ amount: 0, interval: 0 })), Number.POSITIVE_INFINITY)
+    const small = new Simulation(rules({ capacity: token / 2, amount: 1, interval: 10 }))
+    small.reserve(1)
+    assert.strictEqual(small.look(1).nextToken, Number.POSITIVE_INFINITY)
   })
 
   it("forget a bucket when it is full and idle for expiry, and a quota after its last activity", () => {

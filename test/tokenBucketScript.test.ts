@@ -94,7 +94,10 @@ const decide = (
         break
       case "look": {
         const view = Bucket.look(state, operation.amount)
-        reply.push(view.available, view.wait === Number.POSITIVE_INFINITY ? -1 : view.wait)
+        reply.push(
+          view.available,
+          ...[view.wait, view.nextToken].map((wait) => (wait === Number.POSITIVE_INFINITY ? -1 : wait))
+        )
         break
       }
       case "reset":
@@ -176,7 +179,7 @@ const remember = (bucket: Simulated, operations: ReadonlyArray<Operation>, reply
       const [code, , serial = 0, beforeSerial = 0, beforeGap = 0] = reply.slice(at, at + 5)
       if (code === 0) bucket.reservations.push({ amount: operation.amount, serial, beforeSerial, beforeGap })
       at += 5
-    } else at += operation._tag === "look" ? 2 : 1
+    } else at += operation._tag === "look" ? 3 : 1
   }
 }
 
@@ -302,7 +305,7 @@ describe("lua/token-bucket.lua", () => {
     const again = await run([key], { now: now + 400_000, client: "a", call: 1 }, [rules, seven])
     assert.deepStrictEqual(again.slice(-10, -8), [0, 600_000])
     const looked = await run([key], { now: now + 400_000 }, [rules, [{ _tag: "look", amount: million }]])
-    assert.deepStrictEqual(looked.slice(3), [0, 2_600_000])
+    assert.deepStrictEqual(looked.slice(3), [0, 2_600_000, 2_600_000])
   })
 
   it("remembers the last call of each client, in the first bucket that it changed", async () => {

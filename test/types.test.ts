@@ -95,6 +95,7 @@ const describeTypes = () => {
   expectTypeOf(bucket.reset).toEqualTypeOf<Effect.Effect<void, BackendError>>()
   expectTypeOf(semaphore.resize(2)).toEqualTypeOf<Effect.Effect<void, InvalidOptions | BackendError>>()
 
+  expectTypeOf(bucket.stateFor(2)).toEqualTypeOf<Effect.Effect<TokenBucketState, InvalidOptions | BackendError>>()
   expectTypeOf(bucket.pause("1 second")).toEqualTypeOf<Effect.Effect<void, InvalidOptions | BackendError>>()
 
   expectTypeOf(bucket.reserve()).toEqualTypeOf<

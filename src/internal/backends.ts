@@ -22,7 +22,14 @@ import {
 import { type BucketStore, makeBucketLimiter, warnOnce } from "./bucketLimiter.ts"
 import { BucketWaiters } from "./bucketWaiters.ts"
 import { keyedNames, makeKeyedLimiter } from "./keyedLimiter.ts"
-import { type BucketConfig, bucketConfig, maxNameLength, type SemaphoreConfig, semaphoreConfig } from "./options.ts"
+import {
+  type BucketConfig,
+  bucketConfig,
+  durationOf,
+  maxNameLength,
+  type SemaphoreConfig,
+  semaphoreConfig
+} from "./options.ts"
 import { makeSemaphoreLimiter, type SemaphoreStore } from "./semaphoreLimiter.ts"
 
 /** The name must leave room for a key, if only a short one. */
@@ -60,12 +67,13 @@ export const tokenBuckets = (storeOf: (config: BucketConfig) => BucketStore): To
         TokenBucketPermit,
         TokenBucketState,
         TokenBucketLimiter
-      >("TokenBucket", config.name, (name) => {
+      >({ kind: "TokenBucket", name: config.name, maxSleep: durationOf(config.maxSleep) }, (name) => {
         const ofKey = { ...config, name }
         return makeBucketLimiter(ofKey, storeOf(ofKey), waiters, warning)
       })
       return {
         ...limiter,
+        stateFor: (key, n) => Effect.flatMap(limiter.forKey(key), (ofKey) => ofKey.stateFor(n)),
         reserve: (key, n) => Effect.flatMap(limiter.forKey(key), (ofKey) => ofKey.reserve(n)),
         pause: (key, duration) => Effect.flatMap(limiter.forKey(key), (ofKey) => ofKey.pause(duration))
       }
@@ -82,8 +90,7 @@ export const semaphores = (storeOf: (config: SemaphoreConfig) => SemaphoreStore)
     makeKeyed: (options) =>
       Effect.map(keyed(semaphoreConfig(options)), (config) => {
         const limiter = makeKeyedLimiter<SemaphoreError, PermitLost, SemaphorePermit, SemaphoreState, SemaphoreLimiter>(
-          "Semaphore",
-          config.name,
+          { kind: "Semaphore", name: config.name, maxSleep: durationOf(config.maxSleep) },
           (name) => {
             const ofKey = { ...config, name }
             return makeSemaphoreLimiter(ofKey, storeOf(ofKey))

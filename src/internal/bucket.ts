@@ -64,17 +64,24 @@ export type Outcome =
   | { readonly _tag: "TooLong"; readonly wait: number }
   | { readonly _tag: "Empty"; readonly available: number }
 
-/** What a look shows: tokens free this instant, and the wait that a request would meet. */
+/** What a look shows. Waits are infinite where none would help. */
 export interface View {
+  /** Free this instant. */
   readonly available: number
+  /** What a request would meet. */
   readonly wait: number
+  /** Until one more whole token is free than now. */
+  readonly nextToken: number
 }
+
+/** Tokens are counted in millionths. */
+export const unitsPerToken = 1_000_000
 
 /** Longer waits are refused, so that every sum stays exact: forty years. */
 export const maxSpan = 40 * 365 * 86_400_000_000
 
 /** No bucket is larger and no debt deeper, for the same reason: four thousand million tokens. */
-export const maxAmount = 4_000_000_000 * 1_000_000
+export const maxAmount = 4_000_000_000 * unitsPerToken
 
 // Exact also where the quotient itself would round up to the next integer.
 const floorDivide = (a: number, b: number): number => (a - (a % b)) / b
@@ -106,6 +113,10 @@ const fresh = (rules: Rules, now: number): State => ({
   interval: rules.interval,
   origin: rules.origin
 })
+
+/** In how long an empty bucket fills. */
+export const fillTime = ({ capacity, amount, interval }: Rules): number =>
+  amount > 0 ? ceilDivide(capacity, amount) * interval : Number.POSITIVE_INFINITY
 
 const fullAt = (state: State): number =>
   state.level >= state.capacity
@@ -302,9 +313,21 @@ export const reset = (state: State, rules: Rules): State => {
   return { ...fresh(rules, state.at), serial, born: serial + 1 }
 }
 
+/** How long a request would wait that came now. */
+const waitFor = (state: State, amount: number): number => {
+  const affordable = affordableAt(state, amount)
+  if (affordable === undefined) return Number.POSITIVE_INFINITY
+  const wait = (state.tail > state.at ? Math.max(state.tail, affordable) : affordable) - state.at
+  return wait > maxSpan ? Number.POSITIVE_INFINITY : wait
+}
+
 /** What a request for `amount` would meet. */
 export const look = (state: State, amount: number): View => {
-  const { outcome } = reserve(state, amount, maxSpan)
-  const wait = outcome._tag === "Reserved" ? outcome.wait : Number.POSITIVE_INFINITY
-  return { available: state.tail > state.at ? 0 : Math.max(0, state.level), wait: amount === 0 ? 0 : wait }
+  const available = state.tail > state.at ? 0 : Math.max(0, state.level)
+  const more = (floorDivide(available, unitsPerToken) + 1) * unitsPerToken
+  return {
+    available,
+    wait: amount === 0 ? 0 : waitFor(state, amount),
+    nextToken: more > state.capacity ? Number.POSITIVE_INFINITY : waitFor(state, more)
+  }
 }

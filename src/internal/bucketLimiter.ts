@@ -11,9 +11,10 @@ import type {
   Reservation as PublicReservation,
   TokenBucketError,
   TokenBucketLimiter,
-  TokenBucketPermit
+  TokenBucketPermit,
+  TokenBucketState
 } from "../TokenBucket.ts"
-import { maxSpan, type Outcome, type Reservation, type View } from "./bucket.ts"
+import { fillTime, maxSpan, type Outcome, type Reservation, type View } from "./bucket.ts"
 import type { BucketWaiters, Restore } from "./bucketWaiters.ts"
 import { actualArgument, type BucketConfig, durationArgument, durationOf, tokensArgument, tokensOf } from "./options.ts"
 import { monotonicMicros } from "./time.ts"
@@ -216,6 +217,15 @@ export const makeBucketLimiter = (
           )
     )
 
+  const look = (amount: number): Effect.Effect<TokenBucketState, BackendError> =>
+    Effect.map(store.look(amount), ({ available, wait, nextToken }) => ({
+      tokens: tokensOf(available),
+      capacity: tokensOf(capacity),
+      wait: durationOf(wait),
+      nextToken: durationOf(nextToken),
+      fillTime: durationOf(fillTime(config.rules))
+    }))
+
   // Those who wait in this process can be asked to wait longer. Before the pause their promises go back, the latest
   // first, so that nothing of them is lost; behind it they ask anew, so that no answer of the store holds them up.
   const pause = (duration: Duration.Input): Effect.Effect<void, InvalidOptions | BackendError> =>
@@ -239,6 +249,7 @@ export const makeBucketLimiter = (
   return {
     kind: "TokenBucket",
     name,
+    maxSleep: durationOf(maxSleep),
     withPermit,
     withPermits: (n) => {
       const amount = units(n)
@@ -266,11 +277,8 @@ export const makeBucketLimiter = (
       (f) =>
       (...args) =>
         withPermit(Effect.suspend(() => f(...args))),
-    state: Effect.map(store.look(config.tokensToConsume), ({ available, wait }) => ({
-      tokens: tokensOf(available),
-      capacity: tokensOf(capacity),
-      wait: durationOf(wait)
-    })),
+    state: look(config.tokensToConsume),
+    stateFor: (n) => Effect.flatMap(units(n), look),
     reset: store.reset
   }
 }

@@ -23,8 +23,7 @@ export const keyedNames = (name: string): ((key: string) => Result.Result<string
 
 /** The verbs of `limiterFor`, by key. */
 export const makeKeyedLimiter = <E, Held, P extends Permit, S, L extends Limiter<E, Held, P, S>>(
-  kind: L["kind"],
-  name: string,
+  { kind, name, maxSleep }: Pick<L, "kind" | "name" | "maxSleep">,
   limiterFor: (name: string) => L
 ): KeyedLimiter<E, Held, P, S, L> & { readonly kind: L["kind"] } => {
   const nameFor = keyedNames(name)
@@ -33,6 +32,7 @@ export const makeKeyedLimiter = <E, Held, P extends Permit, S, L extends Limiter
   return {
     kind,
     name,
+    maxSleep,
     forKey,
     withPermit: (key) => (effect) => Effect.flatMap(forKey(key), (limiter) => limiter.withPermit(effect)),
     withPermits: (key, n) => (effect) => Effect.flatMap(forKey(key), (limiter) => limiter.withPermits(n)(effect)),

@@ -9,10 +9,7 @@ import * as Result from "effect/Result"
 import { InvalidOptions } from "../Errors.ts"
 import type { SemaphoreOptions } from "../Semaphore.ts"
 import type { TokenBucketOptions } from "../TokenBucket.ts"
-import { maxAmount, maxSpan, type Rules } from "./bucket.ts"
-
-/** Tokens are counted in millionths. */
-const unitsPerToken = 1_000_000
+import { maxAmount, maxSpan, type Rules, unitsPerToken } from "./bucket.ts"
 
 const maxTokens = maxAmount / unitsPerToken
 

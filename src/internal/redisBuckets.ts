@@ -34,7 +34,7 @@ const lastWait = "1 second"
 type Operation = "reserve" | "giveBack" | "charge" | "pause" | "look" | "reset"
 
 /** How many numbers the script answers. */
-const answerLength: Record<Operation, number> = { reserve: 5, giveBack: 1, charge: 1, pause: 1, look: 2, reset: 1 }
+const answerLength: Record<Operation, number> = { reserve: 5, giveBack: 1, charge: 1, pause: 1, look: 3, reset: 1 }
 
 interface Bucket {
   readonly name: string
@@ -239,9 +239,10 @@ export class RedisBuckets {
       pause: (duration) => Effect.suspend(() => Effect.asVoid(send("pause", [duration], patience).answered)),
       look: (asked) =>
         Effect.suspend(() =>
-          Effect.map(send("look", [asked], patience).answered, ([available = 0, wait = 0]) => ({
+          Effect.map(send("look", [asked], patience).answered, ([available = 0, wait = 0, nextToken = 0]) => ({
             available,
-            wait: wait < 0 ? Number.POSITIVE_INFINITY : wait
+            wait: wait < 0 ? Number.POSITIVE_INFINITY : wait,
+            nextToken: nextToken < 0 ? Number.POSITIVE_INFINITY : nextToken
           }))
         ),
       reset: Effect.suspend(() => Effect.asVoid(send("reset", [], patience).answered))

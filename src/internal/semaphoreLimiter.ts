@@ -163,6 +163,7 @@ export const makeSemaphoreLimiter = (config: SemaphoreConfig, store: SemaphoreSt
   return {
     kind: "Semaphore",
     name,
+    maxSleep: durationOf(maxSleep),
     withPermit,
     withPermits: (n) => {
       const valid = permits(n)

@@ -393,6 +393,24 @@ export const tokenBucketContract = (backend: Backend): unknown =>
       )
     })
 
+    claim(
+      "its state tells what a request would meet and when there is one more token",
+      Effect.gen(function* () {
+        const limiter = yield* make({ capacity: 3, refillFrequency: 1000 })
+        const near = (duration: Duration.Duration, expected: number) =>
+          took(expected, Math.ceil(Duration.toMillis(duration)))
+        yield* limiter.withPermits(2)(pass)
+        const state = yield* limiter.stateFor(3)
+        assert.deepInclude(state, { tokens: 1, capacity: 3, fillTime: Duration.seconds(3) })
+        near(state.wait, 2000)
+        near(state.nextToken, 1000)
+        assert.isTrue(Duration.isZero((yield* limiter.state).wait))
+        yield* limiter.reset
+        assert.isFalse(Duration.isFinite((yield* limiter.state).nextToken))
+        assert.deepInclude(yield* Effect.flip(limiter.stateFor(4)), { _tag: "InvalidOptions", field: "permits" })
+      })
+    )
+
     describe("a pause", () => {
       claim(
         "lets no work through until it is over, and keeps the tokens",

@@ -1,6 +1,7 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Effect, Random } from "effect"
-import { RedisClient } from "steindamm/redis"
+import { Clock, Effect, Layer, Random } from "effect"
+import { Semaphore } from "steindamm"
+import { RedisClient, RedisSemaphoreLive } from "steindamm/redis"
 import { startProxy } from "./support/proxy.ts"
 import { runSwarm, type SwarmOptions, type SwarmResult } from "./support/semaphoreSwarm.ts"
 import { startServer } from "./support/servers.ts"
@@ -167,6 +168,30 @@ describe("the semaphore over Redis", { timeout: 60_000 }, () => {
       })
       assertSound(result)
       assert.isAbove(result.interrupted, 1000)
+    })
+  )
+
+  it.live("tells a holder in time when Redis can't be asked to renew, and ends its work", () =>
+    Effect.gen(function* () {
+      const server = yield* startServer()
+      const lease = 600
+      yield* Effect.gen(function* () {
+        const limiter = yield* Semaphore.make({ name: "unreachable", capacity: 1, expiry: lease })
+        let isInterrupted = false
+        const work = Effect.onInterrupt(Effect.andThen(server.pause, Effect.never), () =>
+          Effect.sync(() => {
+            isInterrupted = true
+          })
+        )
+        const start = yield* Clock.currentTimeMillis
+        const error = yield* Effect.flip(limiter.withPermit(work))
+        const elapsed = (yield* Clock.currentTimeMillis) - start
+        yield* server.resume
+        assert.strictEqual(error._tag, "PermitLost")
+        assert.isTrue(isInterrupted)
+        assert.isAtLeast(elapsed, lease / 2)
+        assert.isAtMost(elapsed, lease + 100)
+      }).pipe(Effect.provide(RedisSemaphoreLive.pipe(Layer.provide(RedisClient.layer({ url: server.url })))))
     })
   )
 

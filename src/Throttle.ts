@@ -5,8 +5,9 @@ import * as Effect from "effect/Effect"
 import { dual } from "effect/Function"
 import * as Lock from "effect/Semaphore"
 import * as Stream from "effect/Stream"
-import type { InvalidOptions, PermitLost } from "./Errors.ts"
-import type { AnyLimiter, Limiter, LimiterError } from "./Limiter.ts"
+import type { InvalidOptions } from "./Errors.ts"
+import { guarding } from "./internal/anyLimiter.ts"
+import type { AnyLimiter, LimiterError } from "./Limiter.ts"
 import type { TokenBucketError, TokenBucketLimiter } from "./TokenBucket.ts"
 
 /**
@@ -51,9 +52,7 @@ export const throttle: {
     limiter: TokenBucketLimiter,
     options?: { readonly cost: (element: A) => number }
   ): Stream.Stream<A, E | TokenBucketError | InvalidOptions, R> =>
-    Stream.mapEffect(self, (element) =>
-      guarding<TokenBucketError, never, A>(limiter, element, options?.cost)(Effect.succeed(element))
-    )
+    Stream.mapEffect(self, (element) => guarding(limiter, options?.cost(element))(Effect.succeed(element)))
 )
 
 /**
@@ -127,17 +126,12 @@ export const mapWithPermit: {
         (element) =>
           turns((endTurn) => {
             const work = Effect.andThen(endTurn, () => f(element))
-            return guarding<LimiterError<AnyLimiter>, PermitLost, A>(limiter, element, cost)(work)
+            return guarding(limiter, cost?.(element))(work)
           }),
         { concurrency, unordered }
       )
     })
 )
-
-const guarding =
-  <E, Held, A>(limiter: Limiter<E, Held>, element: A, cost: ((element: A) => number) | undefined) =>
-  <B, E1, R>(work: Effect.Effect<B, E1, R>): Effect.Effect<B, E1 | E | Held | InvalidOptions, R> =>
-    cost === undefined ? limiter.withPermit(work) : limiter.withPermits(cost(element))(work)
 
 /** Lets one begin at a time: the next when the one before it has ended its turn, or has failed to. */
 const makeTurns = () => {

@@ -3,6 +3,7 @@
  * load.
  */
 import { type Config, type Duration, Effect, type Layer, type Option, type Scope, type Stream } from "effect"
+import { type HttpClient, HttpRouter, type HttpServerRequest, type HttpServerResponse } from "effect/http"
 import {
   type AnyLimiter,
   type BackendError,
@@ -28,6 +29,7 @@ import {
   type TokenBucketState,
   throttle
 } from "steindamm"
+import { limitRequests, rateLimit } from "steindamm/http"
 import { RedisClient, RedisLive } from "steindamm/redis"
 import { expectTypeOf, it } from "vitest"
 
@@ -37,6 +39,8 @@ declare const buckets: KeyedTokenBucketLimiter
 declare const semaphores: KeyedSemaphoreLimiter
 declare const either: AnyLimiter
 declare const numbers: Stream.Stream<number, "stream", "source">
+declare const client: HttpClient.HttpClient.With<"client", "requirement">
+declare const response: Effect.Effect<HttpServerResponse.HttpServerResponse, "failure", "requirement">
 declare const work: Effect.Effect<"value", "failure", "requirement">
 
 type BucketFailure = MaxSleepExceeded | NoTokensAvailable | BackendError
@@ -226,9 +230,39 @@ const describeStreams = () => {
   )
 }
 
+const describeHttp = () => {
+  type Client<E> = HttpClient.HttpClient.With<"client" | E, "requirement">
+  expectTypeOf(client.pipe(limitRequests(bucket))).toEqualTypeOf<Client<BucketFailure>>()
+  expectTypeOf(client.pipe(limitRequests(semaphore, { maxPause: "1 minute" }))).toEqualTypeOf<
+    Client<SemaphoreFailure>
+  >()
+  expectTypeOf(client.pipe(limitRequests(buckets, { key: (request) => request.url }))).toEqualTypeOf<
+    Client<BucketFailure | InvalidOptions>
+  >()
+  expectTypeOf(client.pipe(limitRequests(semaphores))).toEqualTypeOf<Client<SemaphoreFailure | InvalidOptions>>()
+  expectTypeOf(client.pipe(limitRequests(bucket, { cost: (request) => request.url.length }))).toEqualTypeOf<
+    Client<BucketFailure | InvalidOptions>
+  >()
+  // @ts-expect-error a limiter without keys has no use for one
+  limitRequests(bucket, { key: () => "key" })
+  // @ts-expect-error there is no such option
+  limitRequests(buckets, { keys: () => "key" })
+
+  const limited = rateLimit(buckets)(response)
+  expectTypeOf(limited).toEqualTypeOf<
+    Effect.Effect<HttpServerResponse.HttpServerResponse, "failure", "requirement" | HttpServerRequest.HttpServerRequest>
+  >()
+  expectTypeOf(rateLimit(semaphore, { wait: true })(response)).toEqualTypeOf<typeof limited>()
+  expectTypeOf(HttpRouter.middleware(rateLimit(buckets)).layer).toEqualTypeOf<Layer.Layer<never>>()
+  expectTypeOf(HttpRouter.middleware(rateLimit(buckets), { global: true })).toEqualTypeOf<
+    Layer.Layer<never, never, HttpRouter.HttpRouter>
+  >()
+}
+
 it("the types are checked by the compiler", () => {
   expectTypeOf(describeTypes).toBeFunction()
   expectTypeOf(describeKeyedTypes).toBeFunction()
   expectTypeOf(describePipelines).toBeFunction()
   expectTypeOf(describeStreams).toBeFunction()
+  expectTypeOf(describeHttp).toBeFunction()
 })

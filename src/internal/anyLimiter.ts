@@ -1,0 +1,24 @@
+/**
+ * Limiters of which it doesn't matter what kind they are.
+ */
+import * as Effect from "effect/Effect"
+import type { InvalidOptions } from "../Errors.ts"
+import type { AnyKeyedLimiter, AnyLimiter, Limiter, LimiterError } from "../Limiter.ts"
+
+const isKeyed = (limiter: AnyLimiter | AnyKeyedLimiter): limiter is AnyKeyedLimiter => "forKey" in limiter
+
+/** The limiter itself or, if it is one by key, that of the key. */
+export const limiterFor = (
+  limiter: AnyLimiter | AnyKeyedLimiter,
+  key: () => string
+): Effect.Effect<AnyLimiter, InvalidOptions> =>
+  isKeyed(limiter)
+    ? Effect.suspend((): Effect.Effect<AnyLimiter, InvalidOptions> => limiter.forKey(key()))
+    : Effect.succeed(limiter)
+
+/** `withPermits(n)`, or `withPermit` if nobody says how many. */
+export const guarding = <L extends AnyLimiter>(limiter: L, n: number | undefined) => {
+  const { withPermit, withPermits }: Limiter<LimiterError<L>> = limiter as never
+  return <A, E, R>(work: Effect.Effect<A, E, R>): Effect.Effect<A, E | LimiterError<L> | InvalidOptions, R> =>
+    n === undefined ? withPermit(work) : withPermits(n)(work)
+}

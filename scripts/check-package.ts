@@ -89,6 +89,23 @@ import { Semaphore, TokenBucket } from "steindamm"
 import { RedisClient, RedisLive } from "steindamm/redis"
 ${limits("RedisLive.pipe(Layer.provide(RedisClient.layerConfig()))")}`
 
+const httpProgram = `
+import { Effect } from "effect"
+import { HttpClient, HttpClientResponse } from "effect/http"
+import { LocalLive, TokenBucket } from "steindamm"
+import { limitRequests } from "steindamm/http"
+
+const server = HttpClient.make((request) =>
+  Effect.succeed(HttpClientResponse.fromWeb(request, new Response("works")))
+)
+const asked = TokenBucket.make({ name: "bucket" }).pipe(
+  Effect.flatMap((limiter) => server.pipe(limitRequests(limiter)).get("https://api.example/")),
+  Effect.flatMap((response) => response.text)
+)
+
+Effect.runPromise(asked.pipe(Effect.provide(LocalLive))).then(console.log)
+`
+
 // What is any would be accepted.
 const wrongProgram = `
 import { TokenBucket } from "steindamm"
@@ -149,6 +166,11 @@ try {
     says(run(full, "node", ["redis.mjs"], { REDIS_URL }), "works")
   })
 
+  check(`limits an HTTP client under Node ${systemNode}, without ioredis`, () => {
+    writeFileSync(join(bare, "http.mjs"), httpProgram)
+    says(run(bare, "node", ["http.mjs"]), "works")
+  })
+
   check("says which package its Redis part needs", () => {
     writeFileSync(
       join(bare, "missing.mjs"),
@@ -164,14 +186,15 @@ try {
     says(run(full, bin("node"), ["required.cjs"]), "true")
   })
 
-  check("bundles without ioredis, and the bundle runs", () => {
+  check("bundles without ioredis and HTTP, and the bundle runs", () => {
     const { modules, out } = bundle(full, "bundled", localProgram)
-    assert(!modules.some((module) => /\bioredis\b/.test(module)), `ioredis is in ${modules.join("\n")}`)
+    const unwanted = modules.filter((module) => /\bioredis\b|\beffect\b.*\/http\/Http/.test(module))
+    assert(unwanted.length === 0, `the bundle holds ${unwanted.join(", ")}`)
     says(run(full, "node", [out]), "works")
   })
 
   check("leaves nothing in a bundle that does not use it", () => {
-    const { bytes } = bundle(full, "unused", `import "steindamm"\nimport "steindamm/redis"\n`)
+    const { bytes } = bundle(full, "unused", `import "steindamm"\nimport "steindamm/http"\nimport "steindamm/redis"\n`)
     assert(bytes === 0, `${bytes} bytes are left`)
   })
 
@@ -184,6 +207,7 @@ try {
       check(`type-checks with moduleResolution ${moduleResolution} and ${optional} optional properties`, () => {
         writeFileSync(join(full, "local.ts"), localProgram)
         writeFileSync(join(full, "redis.ts"), redisProgram)
+        writeFileSync(join(full, "http.ts"), httpProgram)
         writeFileSync(join(full, "wrong.ts"), wrongProgram)
         writeFileSync(
           join(full, "tsconfig.json"),

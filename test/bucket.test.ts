@@ -1,6 +1,6 @@
 import { assert, describe, it } from "vitest"
 import * as Bucket from "../src/internal/bucket.ts"
-import { type Event, earliest, lowestLevel } from "./support/bucketModel.ts"
+import { type Admitted, type Event, earliest, lowestLevel, refilledIn, worstWindow } from "./support/bucketModel.ts"
 import { type Random, seeded } from "./support/random.ts"
 
 const rules = (overrides: Partial<Bucket.Rules> = {}): Bucket.Rules => ({
@@ -174,6 +174,64 @@ describe("a token bucket's decisions", () => {
     }
     assert.isAbove(middle, 10_000)
     assert.isAbove(paused, 10_000)
+  })
+
+  it("let out in no window more than capacity and what refills in it, however late tokens are given back", () => {
+    let late = 0
+    let returned = 0
+    for (let seed = 1; seed <= 10_000; seed++) {
+      const random = seeded(seed)
+      const own = randomRules(random)
+      const bucket = new Simulation(own, random.integer(300, 1000))
+      const held: Array<{ readonly runs: number; readonly reservation: Bucket.Reservation }> = []
+      const history: Array<Admitted> = []
+      for (let step = 0; step < 50; step++) {
+        if (step > 0) bucket.now += random.pick([0, 0, 1, random.integer(0, 10), random.integer(0, 60)])
+        const dice = random.next()
+        if (dice < 0.03) bucket.pause(random.integer(0, 100))
+        else if (dice < 0.06) bucket.charge(random.integer(1, own.capacity))
+        else if (dice < 0.6 || held.length === 0) {
+          const amount = random.chance(0.5) ? 1 : random.integer(1, own.capacity)
+          const outcome = bucket.reserve(amount, random.pick([0, Bucket.maxSpan, random.integer(0, 300)]))
+          if (outcome._tag !== "Reserved") continue
+          held.push({ runs: bucket.now + outcome.wait, reservation: outcome.reservation })
+        } else {
+          const [one] = held.splice(random.integer(0, held.length - 1), 1)
+          if (one === undefined) continue
+          const { amount } = one.reservation
+          const back = bucket.giveBack(one.reservation, random.chance(0.5) ? amount : random.integer(0, amount))
+          history.push({ time: one.runs, amount: amount - back })
+          if (one.runs < bucket.now && back > 0) late++
+          returned += back
+        }
+      }
+      for (const { runs, reservation } of held) history.push({ time: runs, amount: reservation.amount })
+      assert.isAtMost(worstWindow(own.capacity, refilledIn(own, bucket.start), history), 0, `seed ${seed}`)
+    }
+    assert.isAbove(late, 10_000)
+    assert.isAbove(returned, 100_000)
+  })
+
+  it("take back at any time as if no more had been taken in the first place, unless others took from it since", () => {
+    for (let seed = 1; seed <= 2000; seed++) {
+      const random = seeded(seed)
+      const own = rules({ capacity: 20, interval: random.integer(1, 20), initial: 20 })
+      const [bucket, without] = [new Simulation(own), new Simulation(own)]
+      const used = random.integer(1, 5)
+      const { reservation } = reserved(bucket.reserve(used + random.integer(1, 5)))
+      without.reserve(used)
+      bucket.now += random.integer(0, 40)
+      without.now = bucket.now
+      const others = random.integer(0, 10)
+      if (others > 0) {
+        const isOvercharge = random.chance(0.3)
+        for (const one of [bucket, without]) isOvercharge ? one.charge(others) : one.reserve(others)
+      }
+      bucket.giveBack(reservation, reservation.amount - used)
+      const hasRefilled = bucket.now >= bucket.start + own.interval
+      if (others === 0 || !hasRefilled) assert.strictEqual(bucket.available(), without.available(), `seed ${seed}`)
+      else assert.isAtMost(bucket.available(), without.available(), `seed ${seed}`)
+    }
   })
 
   it("lose nothing when the latest promises are given back, one after the other", () => {
@@ -388,6 +446,150 @@ describe("a token bucket's decisions", () => {
     assert.strictEqual(small.look(1).nextToken, Number.POSITIVE_INFINITY)
   })
 
+  it("keep what leaves the middle of a queue as far as the bucket can hold it until the queue ends", () => {
+    const bucket = new Simulation(rules({ capacity: 10, initial: 0 }))
+    const queue = Array.from({ length: 30 }, () => reserved(bucket.reserve(1)).reservation)
+    const leaving = queue.slice(0, 15)
+    const back = leaving.slice(0, 5).map((reservation) => bucket.giveBack(reservation))
+    // Those that have run by now and were settled count the same, for somebody has waited all along.
+    bucket.now += 150
+    back.push(...leaving.slice(5).map((reservation) => bucket.giveBack(reservation)))
+    assert.deepStrictEqual(back, [...Array(9).fill(1), ...Array(6).fill(0)])
+    assert.deepStrictEqual(
+      Array.from({ length: 10 }, () => reserved(bucket.reserve(1)).wait),
+      [...Array(9).fill(150), 160]
+    )
+  })
+
+  it("keep what was promised under other rules, and begin those of the caller behind it", () => {
+    const [slow, fast] = [rules({ interval: 1000, initial: 0 }), rules({ interval: 100, initial: 0 })]
+    for (const [before, after] of [
+      [slow, fast],
+      [fast, slow]
+    ] as const) {
+      let state = Bucket.load(undefined, before, 5000).state
+      const last = [1, 2, 3].map(() => {
+        const decided = Bucket.reserve(state, 1, Bucket.maxSpan)
+        state = decided.state
+        return reserved(decided.outcome)
+      })[2]
+      if (last === undefined) return
+      assert.strictEqual(last.wait, 3 * before.interval)
+      state = Bucket.load(state, after, 5050).state
+      const next = Bucket.reserve(state, 1, Bucket.maxSpan)
+      assert.strictEqual(reserved(next.outcome).wait, 3 * before.interval + after.interval - 50)
+      // Nobody takes the time before along, in which the old rules bring what was promised.
+      const left = Bucket.giveBack(state, last.reservation, 1).state
+      assert.isAtLeast(Bucket.look(left, 1).wait, 3 * before.interval - 50)
+    }
+  })
+
+  it("conserve what different rules have brought, as long as they alternate", () => {
+    let waited = 0
+    for (let seed = 1; seed <= 3000; seed++) {
+      const random = seeded(seed)
+      const million = 1_000_000
+      const capacity = 20 * million
+      const ownRules = (): Bucket.Rules => {
+        const amount = random.integer(1, 6)
+        const step = random.pick([1, million, amount * million])
+        return rules({
+          capacity,
+          initial: 0,
+          amount: step,
+          interval: step,
+          origin: random.chance(0.5) ? random.integer(0, million) : -1,
+          expiry: Bucket.maxSpan
+        })
+      }
+      const choices = Array.from({ length: random.integer(2, 3) }, ownRules)
+      const start = random.integer(10 * million, 20 * million)
+      let now = start
+      let state: Bucket.State | undefined
+      const history: Array<Admitted> = []
+      const patience = random.pick([0, Bucket.maxSpan])
+      let lastRun = now
+      let changes = 0
+      for (let step = 0; step < 40; step++) {
+        if (step > 0) now += random.pick([1, random.integer(0, 400_000), random.integer(0, 2 * million)])
+        const loaded = Bucket.load(state, random.pick(choices), now)
+        if (loaded.disagreed) changes++
+        state = loaded.state
+        for (let i = random.integer(1, 3); i > 0; i--) {
+          const decided = Bucket.reserve(state, million, patience)
+          if (decided.outcome._tag !== "Reserved") break
+          state = decided.state
+          if (decided.outcome.wait > 0) waited++
+          assert.isAtLeast(now + decided.outcome.wait, lastRun, `seed ${seed}: overtakes a promise`)
+          lastRun = now + decided.outcome.wait
+          history.push({ time: lastRun, amount: million })
+        }
+      }
+      // All of them bring a token a second, some in lumps.
+      const lump = Math.max(...choices.map(({ amount }) => amount))
+      const brought = (from: number, to: number) => to - from + lump
+      assert.isAtMost(worstWindow(capacity, brought, history), 0, `seed ${seed}`)
+      const left = Bucket.load(state, choices[0] as Bucket.Rules, Math.max(now, lastRun)).state
+      const total = history.length * million + left.level
+      assert.isAtLeast(total, Math.max(now, lastRun) - start - 2 * lump - changes, `seed ${seed}`)
+    }
+    assert.isAbove(waited, 10_000)
+  })
+
+  it("let two processes that disagree about everything out no more than the more generous of them", () => {
+    let changes = 0
+    for (let seed = 1; seed <= 10_000; seed++) {
+      const random = seeded(seed)
+      const choices = [randomRules(random), randomRules(random)].map((own) => ({ ...own, initial: own.capacity }))
+      let now = random.integer(300, 1000)
+      let state: Bucket.State | undefined
+      const held: Array<{ readonly runs: number; readonly reservation: Bucket.Reservation }> = []
+      const history: Array<Admitted> = []
+      let own = random.pick(choices)
+      for (let step = 0; step < 50; step++) {
+        now += random.pick([0, 0, 1, random.integer(0, 10), random.integer(0, 60)])
+        if (random.chance(0.5)) own = random.pick(choices)
+        const loaded = Bucket.load(state, own, now)
+        if (loaded.disagreed) changes++
+        const dice = random.next()
+        if (dice < 0.03) state = Bucket.pause(loaded.state, random.integer(0, 100))
+        else if (dice < 0.06) state = Bucket.charge(loaded.state, random.integer(1, own.capacity))
+        else if (dice < 0.6 || held.length === 0) {
+          const amount = random.chance(0.5) ? 1 : random.integer(1, own.capacity)
+          const decided = Bucket.reserve(loaded.state, amount, random.pick([0, Bucket.maxSpan, random.integer(0, 300)]))
+          if (decided.outcome._tag !== "Reserved") continue
+          state = decided.state
+          held.push({ runs: now + decided.outcome.wait, reservation: decided.outcome.reservation })
+        } else {
+          const [one] = held.splice(random.integer(0, held.length - 1), 1)
+          if (one === undefined) continue
+          const { amount } = one.reservation
+          const decided = Bucket.giveBack(
+            loaded.state,
+            one.reservation,
+            random.pick([amount, random.integer(0, amount)])
+          )
+          state = decided.state
+          history.push({ time: one.runs, amount: amount - decided.returned })
+        }
+      }
+      for (const { runs, reservation } of held) history.push({ time: runs, amount: reservation.amount })
+      const most = (of: (own: Bucket.Rules) => number) => Math.max(...choices.map(of))
+      const rate = most(({ amount, interval }) => amount / interval)
+      const brought = (from: number, to: number) => Math.floor((to - from) * rate + 1e-9) + most(({ amount }) => amount)
+      assert.isAtMost(
+        worstWindow(
+          most(({ capacity }) => capacity),
+          brought,
+          history
+        ),
+        0,
+        `seed ${seed}`
+      )
+    }
+    assert.isAbove(changes, 50_000)
+  })
+
   it("forget a bucket when it is full and idle for expiry, and a quota after its last activity", () => {
     const bucket = rules({ expiry: 1000, initial: 5 })
     const drained = Bucket.reserve(Bucket.load(undefined, bucket, 0).state, 5, 0).state
@@ -442,5 +644,18 @@ describe("a token bucket's decisions", () => {
     }
     assert.isAbove(refused, 0)
     assert.strictEqual(Bucket.load(crowded, fast, now + 3_600_000_000).state.level, Bucket.maxAmount)
+  })
+
+  it("forget what was reserved before as much was taken as can be counted", () => {
+    const bucket = new Simulation(
+      rules({ capacity: Bucket.maxAmount, amount: Bucket.maxAmount, interval: 1, initial: Bucket.maxAmount })
+    )
+    const [first, , third] = Array.from({ length: 3 }, () => {
+      bucket.now++
+      return reserved(bucket.reserve(Bucket.maxAmount, 0)).reservation
+    })
+    if (first === undefined || third === undefined) return
+    assert.strictEqual(bucket.giveBack(first), 0)
+    assert.strictEqual(bucket.giveBack(third), Bucket.maxAmount)
   })
 })

@@ -21,8 +21,8 @@ const encode = (operation: Operation): ReadonlyArray<string | number> => {
     case "reserve":
       return ["reserve", operation.amount, operation.maxWait]
     case "giveBack": {
-      const { amount, serial, beforeSerial, beforeGap } = operation.reservation
-      return ["giveBack", operation.amount, amount, serial, beforeSerial, beforeGap]
+      const { amount, serial, beforeSerial, beforeGap, taken } = operation.reservation
+      return ["giveBack", operation.amount, amount, serial, beforeSerial, beforeGap, taken]
     }
     case "charge":
     case "look":
@@ -68,10 +68,10 @@ const decide = (
         state = decided.state
         const { outcome } = decided
         if (outcome._tag === "Reserved") {
-          const { serial, beforeSerial, beforeGap } = outcome.reservation
-          reply.push(0, outcome.wait, serial, beforeSerial, beforeGap)
-        } else if (outcome._tag === "TooLong") reply.push(1, outcome.wait, 0, 0, 0)
-        else reply.push(2, outcome.available, 0, 0, 0)
+          const { serial, beforeSerial, beforeGap, taken } = outcome.reservation
+          reply.push(0, outcome.wait, serial, beforeSerial, beforeGap, taken)
+        } else if (outcome._tag === "TooLong") reply.push(1, outcome.wait, 0, 0, 0, 0)
+        else reply.push(2, outcome.available, 0, 0, 0, 0)
         changed ||= outcome._tag !== "TooLong" || loaded.starts
         break
       }
@@ -176,9 +176,9 @@ const remember = (bucket: Simulated, operations: ReadonlyArray<Operation>, reply
   let at = 1
   for (const operation of operations) {
     if (operation._tag === "reserve") {
-      const [code, , serial = 0, beforeSerial = 0, beforeGap = 0] = reply.slice(at, at + 5)
-      if (code === 0) bucket.reservations.push({ amount: operation.amount, serial, beforeSerial, beforeGap })
-      at += 5
+      const [code, , serial = 0, beforeSerial = 0, beforeGap = 0, taken = 0] = reply.slice(at, at + 6)
+      if (code === 0) bucket.reservations.push({ amount: operation.amount, serial, beforeSerial, beforeGap, taken })
+      at += 6
     } else at += operation._tag === "look" ? 3 : 1
   }
 }
@@ -301,9 +301,9 @@ describe("lua/token-bucket.lua", () => {
     const now = await far()
     const seven = Array.from({ length: 7 }, () => one)
     const first = await run([key], { now, client: "a", call: 1 }, [rules, seven])
-    assert.deepStrictEqual(first.slice(-10, -8), [0, million])
+    assert.deepStrictEqual(first.slice(-12, -10), [0, million])
     const again = await run([key], { now: now + 400_000, client: "a", call: 1 }, [rules, seven])
-    assert.deepStrictEqual(again.slice(-10, -8), [0, 600_000])
+    assert.deepStrictEqual(again.slice(-12, -10), [0, 600_000])
     const looked = await run([key], { now: now + 400_000 }, [rules, [{ _tag: "look", amount: million }]])
     assert.deepStrictEqual(looked.slice(3), [0, 2_600_000, 2_600_000])
   })
@@ -341,7 +341,7 @@ describe("lua/token-bucket.lua", () => {
     const prefix = freshKeyPrefix()
     const keys = [`${prefix}{x}1`, `${prefix}{x}2`]
     await redis.set(String(keys[0]), "something else")
-    const [, , error, , , , , , disagreed, code] = await run(keys, { client: "a" }, [rules, [one]], [rules, [one]])
+    const [, , error, , , , , , , disagreed, code] = await run(keys, { client: "a" }, [rules, [one]], [rules, [one]])
     assert.match(String(error), /^WRONGTYPE/)
     assert.deepStrictEqual([disagreed, code], [0, 0])
     assert.strictEqual(await redis.get(String(keys[0])), "something else")

@@ -44,6 +44,10 @@ export interface State {
   readonly surplus: number
   /** The most that the bucket holds in this busy period while anyone waits, but for what was given back. */
   readonly held: number
+  /** The first reservation of this busy period. */
+  readonly since: number
+  /** All that was ever taken in this life of the bucket. */
+  readonly taken: number
   readonly capacity: number
   readonly amount: number
   readonly interval: number
@@ -57,6 +61,8 @@ export interface Reservation {
   readonly beforeSerial: number
   /** How much later than the tail before it this reservation runs. */
   readonly beforeGap: number
+  /** All that had been taken from the bucket then, this reservation included. */
+  readonly taken: number
 }
 
 export type Outcome =
@@ -108,6 +114,8 @@ const fresh = (rules: Rules, now: number): State => ({
   born: now,
   surplus: 0,
   held: 0,
+  since: now,
+  taken: 0,
   capacity: rules.capacity,
   amount: rules.amount,
   interval: rules.interval,
@@ -154,18 +162,37 @@ const agrees = (state: State, rules: Rules): boolean =>
   state.interval === rules.interval &&
   state.origin === rules.origin
 
-/** Another process had other rules: tokens carry over as an amount, and so does what the interval had brought. */
+/** What a part of an interval is worth. */
+const broughtBy = ({ amount, interval }: Pick<Rules, "amount" | "interval">, from: number, until: number): number =>
+  amount > 0 ? ((until - from) * amount) / interval : 0
+
+/**
+ * Another process had other rules: tokens carry over as an amount, and so does what the interval has brought so far.
+ * What was promised stays as it was; the caller's rules begin behind it.
+ */
 const adopt = (state: State, rules: Rules, now: number): State => {
-  const begins = Math.max(now, state.slot)
-  let elapsed = 0
-  if (state.amount > 0 && rules.amount > 0) {
-    const brought = ((begins - state.slot) / state.interval) * state.amount
-    elapsed = Math.max(0, Math.min(rules.interval - 1, Math.floor((brought / rules.amount) * rules.interval)))
+  const begins = Math.max(now, state.tail, state.slot)
+  const then = advance(state, begins)
+  const brought = (until: number) => broughtBy(then, then.slot, until)
+  let slot = firstSlot(rules, begins)
+  let carried = 0
+  if (rules.amount > 0 && rules.origin >= 0) {
+    // The window brings all of its interval when that ends: no time is to count twice, and none for nothing.
+    const until = then.origin >= 0 ? Math.max(slot, then.slot) : begins
+    carried = Math.floor(brought(until) - broughtBy(rules, slot, until))
+  } else if (rules.amount > 0) {
+    const value = brought(begins)
+    carried = floorDivide(value, rules.amount) * rules.amount
+    slot -= Math.min(rules.interval - 1, Math.floor(((value - carried) * rules.interval) / rules.amount))
   }
+  const level = Math.min(rules.capacity, Math.max(-maxAmount, Math.min(then.level, rules.capacity) + carried))
   return {
-    ...state,
-    level: Math.min(state.level, rules.capacity),
-    slot: rules.amount > 0 && rules.origin >= 0 ? firstSlot(rules, begins) : begins - elapsed,
+    ...then,
+    level,
+    slot,
+    at: now,
+    // Whoever stands at the tail takes nothing along by leaving, for the rules changed there.
+    tailSerial: state.tail > now ? 0 : state.tailSerial,
     capacity: rules.capacity,
     amount: rules.amount,
     interval: rules.interval,
@@ -205,6 +232,10 @@ const affordableAt = (state: State, amount: number): number | undefined => {
   return refills > floorDivide(maxSpan, state.interval) ? undefined : state.slot + refills * state.interval
 }
 
+/** What is taken is counted, as far as that is exact; then counting starts anew, and nothing older goes back. */
+const count = (state: State, amount: number): number =>
+  state.taken + amount <= Number.MAX_SAFE_INTEGER ? state.taken + amount : amount
+
 /** Take `amount` at the first moment possible in order of arrival, unless that is more than `maxWait` away. */
 export const reserve = (
   state: State,
@@ -224,31 +255,42 @@ export const reserve = (
   if (wait > maxWait) return { state, outcome: { _tag: "TooLong", wait } }
   const serial = Math.max(state.serial + 1, now)
   const waits = wait > 0
+  const taken = count(state, amount)
   return {
     state: {
       ...state,
       level: state.level - amount,
+      taken,
+      born: taken >= state.taken ? state.born : serial,
       serial,
       tail: waits ? runs : state.tail,
       tailSerial: waits ? serial : state.tailSerial,
       surplus: busy ? state.surplus : 0,
-      held: Math.max(busy ? state.held : 0, waits ? amount : 0)
+      held: Math.max(busy ? state.held : 0, waits ? amount : 0),
+      since: busy ? state.since : serial
     },
     outcome: {
       _tag: "Reserved",
       wait,
-      reservation: { amount, serial, beforeSerial: state.tailSerial, beforeGap: runs - state.tail }
+      reservation: {
+        amount,
+        serial,
+        beforeSerial: state.tailSerial,
+        beforeGap: runs - state.tail,
+        taken
+      }
     }
   }
 }
 
 /**
- * Give back `amount` of a reservation.
+ * Give back `amount` of a reservation, as if it had not been taken in the first place.
  *
  * The latest promise goes back whole, and the tail with it. Anything else leaves a hole that those behind it, who were
  * told when to run, can't move up to fill: until the tail the bucket has to hold those tokens on top of what it holds
- * while its head waits, which is less than the largest request, or what a pause leaves in it. What would not fit is
- * lost.
+ * while its head waits, which is less than the largest request, or what a pause leaves in it. And it must have been
+ * able to hold them ever since they were taken: surely so if somebody has waited all the time; otherwise what others
+ * took since may have been there only because these tokens were not. What would not fit is lost.
  */
 export const giveBack = (
   state: State,
@@ -262,18 +304,22 @@ export const giveBack = (
       state: {
         ...state,
         level: Math.min(state.capacity, state.level + amount),
+        taken: state.taken - amount,
         tail: state.tail - reservation.beforeGap,
         tailSerial: reservation.beforeSerial
       },
       returned: amount
     }
   }
-  const room = busy ? state.capacity - state.held - state.surplus : state.capacity - state.level
-  const returned = Math.max(0, Math.min(amount, room))
+  const takenSince = state.taken - reservation.taken
+  const ahead = busy ? state.capacity - state.held - state.surplus : amount
+  const behind = busy && reservation.serial >= state.since ? amount : state.capacity - state.level - takenSince
+  const returned = Math.max(0, Math.min(amount, ahead, behind))
   return {
     state: {
       ...state,
       level: state.level + returned,
+      taken: takenSince === 0 ? state.taken - returned : state.taken,
       surplus: busy ? state.surplus + returned : state.surplus
     },
     returned
@@ -281,10 +327,15 @@ export const giveBack = (
 }
 
 /** Take `amount` at once, below zero if need be: the work has already been done. */
-export const charge = (state: State, amount: number): State => ({
-  ...state,
-  level: Math.max(-maxAmount, state.level - amount)
-})
+export const charge = (state: State, amount: number): State => {
+  const taken = count(state, amount)
+  return {
+    ...state,
+    level: Math.max(-maxAmount, state.level - amount),
+    taken,
+    born: taken >= state.taken ? state.born : state.serial + 1
+  }
+}
 
 /**
  * Nobody who asks from now on runs before `duration` is over, however many tokens there are: requests are decided as
@@ -303,7 +354,8 @@ export const pause = (state: State, duration: number): State => {
     tail: ends,
     tailSerial: 0,
     surplus: 0,
-    held: Math.max(0, then.level, busy ? state.held + state.surplus : 0)
+    held: Math.max(0, then.level, busy ? state.held + state.surplus : 0),
+    since: busy ? state.since : state.serial + 1
   }
 }
 

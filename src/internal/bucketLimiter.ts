@@ -57,7 +57,7 @@ interface Admission {
   readonly waited: number
 }
 
-const nothing: Reservation = { amount: 0, serial: 0, beforeSerial: 0, beforeGap: 0 }
+const nothing: Reservation = { amount: 0, serial: 0, beforeSerial: 0, beforeGap: 0, taken: 0 }
 
 const free: Admission = { reservation: nothing, waited: 0 }
 

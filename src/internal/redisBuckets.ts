@@ -34,7 +34,7 @@ const lastWait = "1 second"
 type Operation = "reserve" | "giveBack" | "charge" | "pause" | "look" | "reset"
 
 /** How many numbers the script answers. */
-const answerLength: Record<Operation, number> = { reserve: 5, giveBack: 1, charge: 1, pause: 1, look: 3, reset: 1 }
+const answerLength: Record<Operation, number> = { reserve: 6, giveBack: 1, charge: 1, pause: 1, look: 3, reset: 1 }
 
 interface Bucket {
   readonly name: string
@@ -197,16 +197,16 @@ export class RedisBuckets {
       return request
     }
 
-    const giveBack = ({ amount: reserved, serial, beforeSerial, beforeGap }: Reservation, amount: number) =>
-      send("giveBack", [amount, reserved, serial, beforeSerial, beforeGap], aftermath)
+    const giveBack = ({ amount: reserved, serial, beforeSerial, beforeGap, taken }: Reservation, amount: number) =>
+      send("giveBack", [amount, reserved, serial, beforeSerial, beforeGap, taken], aftermath)
 
     const outcomeOf = (
       asked: number,
-      [code, value = 0, serial = 0, beforeSerial = 0, beforeGap = 0]: Numbers
+      [code, value = 0, serial = 0, beforeSerial = 0, beforeGap = 0, taken = 0]: Numbers
     ): Outcome => {
       if (code === 1) return { _tag: "TooLong", wait: value }
       if (code === 2) return { _tag: "Empty", available: value }
-      return { _tag: "Reserved", wait: value, reservation: { amount: asked, serial, beforeSerial, beforeGap } }
+      return { _tag: "Reserved", wait: value, reservation: { amount: asked, serial, beforeSerial, beforeGap, taken } }
     }
 
     const giveBackAll = (asked: number) => (answer: Numbers) => {

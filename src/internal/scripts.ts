@@ -442,7 +442,7 @@ export const tokenBucketScript: string = `-- Token buckets: decide about request
 --         the caller's rules: 'capacity amount interval origin initial expiry'
 --         the number of operations, and each of them:
 --           reserve amount maxWait times    (equal requests in a row; each has its own answer)
---           giveBack amount | reserved serial beforeSerial beforeGap    (a reservation as the reply gave it)
+--           giveBack amount | reserved serial beforeSerial beforeGap taken    (a reservation as the reply gave it)
 --           charge amount
 --           pause duration
 --           look amount
@@ -452,7 +452,7 @@ export const tokenBucketScript: string = `-- Token buckets: decide about request
 --       then for each bucket
 --         0, 1 if it was remembered with other rules than the caller's, or the error that its key answered with
 --         and for each operation
---           reserve   0 wait serial beforeSerial beforeGap | 1 wait 0 0 0 (too long) | 2 available 0 0 0 (empty)
+--           reserve   0 wait serial beforeSerial beforeGap taken | 1 wait 0 0 0 0 (too long) | 2 available 0 0 0 0 (empty)
 --           giveBack  what was returned
 --           charge    0
 --           pause     0
@@ -464,10 +464,11 @@ local tonumber, fmod, floor, max, min = tonumber, math.fmod, math.floor, math.ma
 local maxSpan = 40 * 365 * 86400000000
 local unitsPerToken = 1000000
 local maxAmount = 4000000000 * unitsPerToken
+local maxCount = 2 ^ 53 - 1
 -- For how long a client is remembered, and from how many on the forgotten ones are looked for. A bucket lives so much
 -- longer than needed, lest every call would have to set its lifetime.
 local clientSpan, manyClients = 60000000, 32
-local layout, packedLength = '<dddddddddddddddd', 128
+local layout, packedLength = '<dddddddddddddddddd', 144
 
 local now = tonumber(ARGV[1])
 if now == 0 then
@@ -499,7 +500,7 @@ end
 local function fresh(rules)
   return {
     level = rules.initial, slot = firstSlot(rules, now), at = now, tail = now, tailSerial = 0, serial = now, born = now,
-    surplus = 0, held = 0,
+    surplus = 0, held = 0, since = now, taken = 0,
     capacity = rules.capacity, amount = rules.amount, interval = rules.interval, origin = rules.origin
   }
 end
@@ -538,16 +539,29 @@ local function agrees(state, rules)
     and state.interval == rules.interval and state.origin == rules.origin
 end
 
+local function broughtBy(rules, from, til)
+  if rules.amount > 0 then return ((til - from) * rules.amount) / rules.interval end
+  return 0
+end
+
 local function adopt(state, rules)
-  local begins = max(now, state.slot)
-  local elapsed = 0
-  if state.amount > 0 and rules.amount > 0 then
-    local brought = ((begins - state.slot) / state.interval) * state.amount
-    elapsed = max(0, min(rules.interval - 1, floor((brought / rules.amount) * rules.interval)))
+  local begins = max(now, state.tail, state.slot)
+  local busy = state.tail > now
+  advance(state, begins)
+  local slot = firstSlot(rules, begins)
+  local carried = 0
+  if rules.amount > 0 and rules.origin >= 0 then
+    local til = begins
+    if state.origin >= 0 then til = max(slot, state.slot) end
+    carried = floor(broughtBy(state, state.slot, til) - broughtBy(rules, slot, til))
+  elseif rules.amount > 0 then
+    local value = broughtBy(state, state.slot, begins)
+    carried = floorDivide(value, rules.amount) * rules.amount
+    slot = slot - min(rules.interval - 1, floor(((value - carried) * rules.interval) / rules.amount))
   end
-  state.level = min(state.level, rules.capacity)
-  if rules.amount > 0 and rules.origin >= 0 then state.slot = firstSlot(rules, begins)
-  else state.slot = begins - elapsed end
+  state.level = min(rules.capacity, max(-maxAmount, min(state.level, rules.capacity) + carried))
+  state.slot, state.at = slot, now
+  if busy then state.tailSerial = 0 end
   state.capacity, state.amount, state.interval, state.origin = rules.capacity, rules.amount, rules.interval, rules.origin
 end
 
@@ -575,48 +589,61 @@ local function affordableAt(state, amount)
   return state.slot + refills * state.interval
 end
 
+local function count(state, amount, serial)
+  if state.taken + amount <= maxCount then state.taken = state.taken + amount
+  else state.taken, state.born = amount, serial end
+end
+
 -- Gives 0 wait, 1 wait (too long) or 2 available (empty); changes the state only in the first case.
 local function reserve(state, amount, maxWait)
   local affordable = affordableAt(state, amount)
   if not affordable then
-    if state.amount == 0 then return 2, max(0, state.level), 0, 0, 0 end
-    return 1, maxSpan, 0, 0, 0
+    if state.amount == 0 then return 2, max(0, state.level), 0, 0, 0, 0 end
+    return 1, maxSpan, 0, 0, 0, 0
   end
   local busy = state.tail > now
   local runs = affordable
   if busy then runs = max(state.tail, affordable) end
   local wait = runs - now
-  if wait > maxWait then return 1, wait, 0, 0, 0 end
+  if wait > maxWait then return 1, wait, 0, 0, 0, 0 end
   local serial = max(state.serial + 1, now)
   local beforeSerial, beforeGap = state.tailSerial, runs - state.tail
-  if not busy then state.surplus, state.held = 0, 0 end
+  if not busy then state.surplus, state.held, state.since = 0, 0, serial end
+  count(state, amount, serial)
   state.level = state.level - amount
   state.serial = serial
   if wait > 0 then
     state.tail, state.tailSerial = runs, serial
     state.held = max(state.held, amount)
   end
-  return 0, wait, serial, beforeSerial, beforeGap
+  return 0, wait, serial, beforeSerial, beforeGap, state.taken
 end
 
-local function giveBack(state, amount, reserved, serial, beforeSerial, beforeGap)
+local function giveBack(state, amount, reserved, serial, beforeSerial, beforeGap, taken)
   if serial < state.born then return 0 end
   local busy = state.tail > now
   if busy and serial == state.tailSerial and amount == reserved then
     state.level = min(state.capacity, state.level + amount)
+    state.taken = state.taken - amount
     state.tail = state.tail - beforeGap
     state.tailSerial = beforeSerial
     return amount
   end
-  local room = state.capacity - state.level
-  if busy then room = state.capacity - state.held - state.surplus end
-  local returned = max(0, min(amount, room))
+  local takenSince = state.taken - taken
+  local ahead, behind = amount, amount
+  if busy then ahead = state.capacity - state.held - state.surplus end
+  if not busy or serial < state.since then behind = state.capacity - state.level - takenSince end
+  local returned = max(0, min(amount, ahead, behind))
   state.level = state.level + returned
+  if takenSince == 0 then state.taken = state.taken - returned end
   if busy then state.surplus = state.surplus + returned end
   return returned
 end
 
-local function charge(state, amount) state.level = max(-maxAmount, state.level - amount) end
+local function charge(state, amount)
+  count(state, amount, state.serial + 1)
+  state.level = max(-maxAmount, state.level - amount)
+end
 
 local function pause(state, duration)
   local ends = now + duration
@@ -626,6 +653,7 @@ local function pause(state, duration)
   advance(state, ends)
   state.held = max(0, state.level, busy and state.held + state.surplus or 0)
   state.at, state.tail, state.surplus = now, ends, 0
+  if not busy then state.since = state.serial + 1 end
 end
 
 local function reset(state, rules)
@@ -668,15 +696,15 @@ local function unpackState(packed)
   if not packed then return nil end
   local state = { text = string.sub(packed, packedLength + 1) }
   state.level, state.slot, state.at, state.tail, state.tailSerial, state.serial, state.born, state.surplus,
-    state.held, state.capacity, state.amount, state.interval, state.origin, state.initial, state.expiry,
-    state.expires = struct.unpack(layout, packed)
+    state.held, state.since, state.taken, state.capacity, state.amount, state.interval, state.origin, state.initial,
+    state.expiry, state.expires = struct.unpack(layout, packed)
   return state
 end
 
 local function packState(state, rules, text, expires)
   return struct.pack(layout, state.level, state.slot, state.at, state.tail, state.tailSerial, state.serial, state.born,
-    state.surplus, state.held, state.capacity, state.amount, state.interval, state.origin, rules.initial,
-    rules.expiry, expires) .. text
+    state.surplus, state.held, state.since, state.taken, state.capacity, state.amount, state.interval, state.origin,
+    rules.initial, rules.expiry, expires) .. text
 end
 
 -- What a client was told: the number of its call, and the packed reply, which begins with the time.
@@ -699,8 +727,8 @@ local function forgetOldClients(key)
 end
 
 -- Operations and their arguments, to find one's way through ARGV: how many there are, and how many numbers each answers.
-local arguments = { reserve = 3, giveBack = 5, charge = 1, pause = 1, look = 1, reset = 0 }
-local answers = { reserve = 5, giveBack = 1, charge = 1, pause = 1, look = 3, reset = 1 }
+local arguments = { reserve = 3, giveBack = 6, charge = 1, pause = 1, look = 1, reset = 0 }
+local answers = { reserve = 6, giveBack = 1, charge = 1, pause = 1, look = 3, reset = 1 }
 
 -- The answers given before: whoever was told to wait has waited some of it.
 local function repeated(reply)
@@ -755,15 +783,16 @@ for i = 1, #KEYS do
     if operation == 'reserve' then
       local maxWait = tonumber(ARGV[argument + 2])
       for _ = 1, tonumber(ARGV[argument + 3]) do
-        local code, value, serial, beforeSerial, beforeGap = reserve(state, a, maxWait)
-        reply[n + 1], reply[n + 2], reply[n + 3], reply[n + 4], reply[n + 5] = code, value, serial, beforeSerial, beforeGap
-        n = n + 5
+        local code, value, serial, beforeSerial, beforeGap, taken = reserve(state, a, maxWait)
+        reply[n + 1], reply[n + 2], reply[n + 3] = code, value, serial
+        reply[n + 4], reply[n + 5], reply[n + 6] = beforeSerial, beforeGap, taken
+        n = n + 6
         -- A refusal changes nothing, except that a quota lives on while anyone asks for it.
         if code ~= 1 or starts then changed = true end
       end
     elseif operation == 'giveBack' then
       local returned = giveBack(state, a, tonumber(ARGV[argument + 2]), tonumber(ARGV[argument + 3]),
-        tonumber(ARGV[argument + 4]), tonumber(ARGV[argument + 5]))
+        tonumber(ARGV[argument + 4]), tonumber(ARGV[argument + 5]), tonumber(ARGV[argument + 6]))
       reply[n + 1] = returned
       if returned > 0 then changed = true end
     elseif operation == 'charge' then

@@ -306,6 +306,19 @@ export const tokenBucketContract = (backend: Backend): unknown =>
       )
 
       claim(
+        "settling late returns nothing that the bucket could not have held all the while",
+        Effect.gen(function* () {
+          const limiter = yield* make({ capacity: 4, refillFrequency: 200 })
+          const reservation = yield* limiter.reserve(4)
+          yield* Effect.sleep(1000)
+          // The bucket is full again, and would have overflown.
+          yield* limiter.withPermits(4)(pass)
+          yield* reservation.settle(0)
+          assert.isAtMost((yield* limiter.state).tokens, 1)
+        })
+      )
+
+      claim(
         "a debt from settling is waited for by those that come later",
         Effect.gen(function* () {
           const limiter = yield* make({ capacity: 2, refillFrequency: 100, maxSleep: 0 })

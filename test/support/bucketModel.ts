@@ -56,3 +56,44 @@ export const earliest = (
     refill += rules.interval
   }
 }
+
+/** What was let out at a moment. */
+export interface Admitted {
+  readonly time: number
+  readonly amount: number
+}
+
+/**
+ * By how much the window that is worst in this respect let out more than `capacity` and what refilled in it, both ends
+ * included. Every window that begins and ends with an admission is looked at.
+ */
+export const worstWindow = (
+  capacity: number,
+  refilledIn: (from: number, to: number) => number,
+  history: ReadonlyArray<Admitted>
+): number => {
+  const sorted = [...history].sort((a, b) => a.time - b.time)
+  let worst = Number.NEGATIVE_INFINITY
+  for (let first = 0; first < sorted.length; first++) {
+    let admitted = 0
+    for (let last = first; last < sorted.length; last++) {
+      const [from, to] = [sorted[first], sorted[last]]
+      if (from === undefined || to === undefined) continue
+      admitted += to.amount
+      worst = Math.max(worst, admitted - capacity - refilledIn(from.time, to.time))
+    }
+  }
+  return worst
+}
+
+/** What refills from one moment to another, both included, counted refill by refill. */
+export const refilledIn =
+  (rules: Rules, start: number) =>
+  (from: number, to: number): number => {
+    if (rules.amount === 0) return 0
+    let refilled = 0
+    for (let refill = firstRefill(rules, start); refill <= to; refill += rules.interval) {
+      if (refill >= from) refilled += rules.amount
+    }
+    return refilled
+  }

@@ -3,7 +3,7 @@ import { promisify } from "node:util"
 import { assert, describe, it } from "@effect/vitest"
 import { Clock, Deferred, Effect, Fiber, Result } from "effect"
 import { TestClock } from "effect/testing"
-import { LocalLive, Semaphore, TokenBucket } from "steindamm"
+import { LocalLive, Semaphore, TokenBucket, type TokenBucketOptions } from "steindamm"
 import { makeBucketLimiter } from "../src/internal/bucketLimiter.ts"
 import { BucketWaiters } from "../src/internal/bucketWaiters.ts"
 import { LocalBuckets } from "../src/internal/localBuckets.ts"
@@ -44,6 +44,31 @@ describe("in memory", () => {
       yield* TestClock.adjust("30 minutes")
       for (let i = 0; i < 10; i++) yield* limiter(`other ${i}`).withPermit(Effect.void)
       assert.strictEqual((yield* limiter("owes").state).tokens, 1800)
+    })
+  )
+
+  it.effect("a bucket that others find less full is remembered until it expires", () =>
+    Effect.gen(function* () {
+      const buckets = new LocalBuckets(yield* Clock.Clock)
+      const limiter = (options: Omit<TokenBucketOptions, "name">, name = "disputed") => {
+        const config = Result.getOrThrow(bucketConfig({ name, ...options }, 0))
+        return makeBucketLimiter(config, buckets.store(config), new BucketWaiters())
+      }
+      const small = limiter({ capacity: 5 })
+      const large = limiter({ capacity: 100, refillFrequency: "1 hour" })
+      const taken: Array<number> = []
+      for (let round = 0; round < 4; round++) {
+        // All but one, which is left for the small one to take: so it fills up by its rules meanwhile.
+        const { tokens } = yield* large.state
+        yield* large.withPermits(tokens - 1)(Effect.sync(() => taken.push(tokens)))
+        yield* small.withPermit(Effect.void)
+        yield* TestClock.adjust("6 seconds")
+        for (let i = 0; i < 5; i++) yield* limiter({}, `other ${round} ${i}`).withPermit(Effect.void)
+      }
+      assert.deepStrictEqual(taken, [100, 5, 5, 5])
+      yield* TestClock.adjust("61 seconds")
+      for (let i = 0; i < 40; i++) yield* limiter({ tokensToConsume: 0.1 }, "another").withPermit(Effect.void)
+      assert.strictEqual(buckets.size, 1)
     })
   )
 

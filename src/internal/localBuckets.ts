@@ -12,6 +12,8 @@ import { monotonicMicros } from "./time.ts"
 interface Remembered {
   state: State
   rules: Rules
+  /** Others use it with other rules, by which it may not be full. */
+  isDisputed: boolean
 }
 
 /**
@@ -48,9 +50,10 @@ export class LocalBuckets {
         this.hand = this.buckets.entries()
         return
       }
-      const [name, { state, rules }] = next.value
+      const [name, { state, rules, isDisputed }] = next.value
       const now = this.now(clock, rules)
-      if (now >= Bucket.forgottenAt(state, rules) || Bucket.isSameAsNone(state, rules, now)) this.buckets.delete(name)
+      const isSameAsNone = !isDisputed && Bucket.isSameAsNone(state, rules, now)
+      if (isSameAsNone || now >= Bucket.forgottenAt(state, rules)) this.buckets.delete(name)
     }
   }
 
@@ -59,18 +62,20 @@ export class LocalBuckets {
       this.dropOld(clock)
       return Bucket.load(this.buckets.get(name)?.state, rules, this.now(clock, rules))
     }
-    const save = (state: State): void => {
+    const save = (state: State, disagreed: boolean): void => {
       const remembered = this.buckets.get(name)
-      if (remembered === undefined) this.buckets.set(name, { state, rules })
+      if (remembered === undefined) this.buckets.set(name, { state, rules, isDisputed: false })
       else {
         remembered.state = state
         remembered.rules = rules
+        if (disagreed) remembered.isDisputed = true
       }
     }
     const giveBack = (reservation: Reservation, amount: number) =>
       Effect.clockWith((clock) => {
-        const { state, returned } = Bucket.giveBack(load(clock).state, reservation, amount)
-        if (returned > 0) save(state)
+        const loaded = load(clock)
+        const { state, returned } = Bucket.giveBack(loaded.state, reservation, amount)
+        if (returned > 0) save(state, loaded.disagreed)
         return Effect.void
       })
     return {
@@ -78,7 +83,7 @@ export class LocalBuckets {
         const loaded = load(clock)
         const { state, outcome } = Bucket.reserve(loaded.state, amount, 0)
         if (loaded.disagreed || outcome._tag !== "Reserved") return false
-        save(state)
+        save(state, false)
         return true
       },
       reserve: (amount, maxWait, _restore, onAnswer) =>
@@ -86,7 +91,7 @@ export class LocalBuckets {
           const loaded = load(clock)
           const { state, outcome } = Bucket.reserve(loaded.state, amount, maxWait)
           // A refusal changes nothing, except that a quota lives on while anyone asks for it.
-          if (outcome._tag !== "TooLong" || loaded.starts) save(state)
+          if (outcome._tag !== "TooLong" || loaded.starts) save(state, loaded.disagreed)
           return onAnswer({ outcome, disagreed: loaded.disagreed })
         }),
       giveBack,
@@ -94,17 +99,20 @@ export class LocalBuckets {
         actual <= reservation.amount
           ? giveBack(reservation, reservation.amount - actual)
           : Effect.clockWith((clock) => {
-              save(Bucket.charge(load(clock).state, actual - reservation.amount))
+              const { state, disagreed } = load(clock)
+              save(Bucket.charge(state, actual - reservation.amount), disagreed)
               return Effect.void
             }),
       pause: (duration) =>
         Effect.clockWith((clock) => {
-          save(Bucket.pause(load(clock).state, duration))
+          const { state, disagreed } = load(clock)
+          save(Bucket.pause(state, duration), disagreed)
           return Effect.void
         }),
       look: (amount) => Effect.clockWith((clock) => Effect.succeed(Bucket.look(load(clock).state, amount))),
       reset: Effect.clockWith((clock) => {
-        save(Bucket.reset(load(clock).state, rules))
+        const { state, disagreed } = load(clock)
+        save(Bucket.reset(state, rules), disagreed)
         return Effect.void
       })
     }

@@ -180,7 +180,7 @@ describe("an interruption at any point", () => {
           yield* passTurns(turns)
           yield* Fiber.interruptAll(ahead)
           yield* passTurns(100)
-          yield* TestClock.adjust("2 seconds")
+          yield* TestClock.adjust("1 second")
           yield* passTurns(100)
           for (const [index, fiber] of behind.entries()) {
             assert.strictEqual(fiber.pollUnsafe()?._tag, "Success", `${where}: ${index}`)

@@ -17,7 +17,7 @@ import type {
 import { fillTime, maxSpan, type Outcome, type Reservation, type View } from "./bucket.ts"
 import type { BucketWaiters, Restore } from "./bucketWaiters.ts"
 import { actualArgument, type BucketConfig, durationArgument, durationOf, tokensArgument, tokensOf } from "./options.ts"
-import { monotonicMicros } from "./time.ts"
+import { fiberMicros } from "./time.ts"
 
 /** A store's answer to a request, and whether it knew the bucket with other options. */
 export interface Answer {
@@ -104,9 +104,9 @@ export const makeBucketLimiter = (
     onReserved: (outcome: Reserved) => Effect.Effect<A, E, R>
   ): Effect.Effect<A, E | TokenBucketError, R> =>
     store.reserve(amount, maxWait, restore, ({ outcome, disagreed }): Effect.Effect<A, E | TokenBucketError, R> => {
-      const next: Effect.Effect<A, E | TokenBucketError, R> =
+      const next = (): Effect.Effect<A, E | TokenBucketError, R> =>
         outcome._tag === "Reserved" ? onReserved(outcome) : Effect.fail(refusal(outcome, amount))
-      return disagreed ? Effect.andThen(warning, next) : next
+      return disagreed ? Effect.andThen(warning, Effect.suspend(next)) : next()
     })
 
   const giveBackAll = (reservation: Reservation) => store.giveBack(reservation, reservation.amount)
@@ -119,22 +119,20 @@ export const makeBucketLimiter = (
   ): Effect.Effect<A, E | TokenBucketError, R> =>
     amount === 0
       ? onAdmitted(free)
-      : request(amount, maxWait, restore, ({ reservation, wait }) =>
-          wait === 0
-            ? onAdmitted({ reservation, waited: 0 })
-            : Effect.clockWith((clock) => {
-                const asked = monotonicMicros(clock)
-                const waiting = waiters.wait(name, asked + wait, reservation, restore, giveBackAll)
-                return Effect.flatMap(waiting, (reservation) => {
-                  const waited = monotonicMicros(clock) - asked
-                  if (reservation !== undefined) return onAdmitted({ reservation, waited })
-                  const left = maxWait === maxSpan ? maxSpan : Math.max(0, maxWait - waited)
-                  return admit(amount, left, restore, (admission) =>
-                    onAdmitted({ ...admission, waited: admission.waited + waited })
-                  )
-                })
-              })
-        )
+      : request(amount, maxWait, restore, ({ reservation, wait }) => {
+          if (wait === 0) return onAdmitted({ reservation, waited: 0 })
+          const fiber = Fiber.getCurrent() as Fiber.Fiber<unknown>
+          const asked = fiberMicros(fiber)
+          const waiting = waiters.wait(fiber, name, asked + wait, reservation, restore, giveBackAll)
+          return Effect.flatMap(waiting, (reservation) => {
+            const waited = fiberMicros(fiber) - asked
+            if (reservation !== undefined) return onAdmitted({ reservation, waited })
+            const left = maxWait === maxSpan ? maxSpan : Math.max(0, maxWait - waited)
+            return admit(amount, left, restore, (admission) =>
+              onAdmitted({ ...admission, waited: admission.waited + waited })
+            )
+          })
+        })
 
   // An interruption between admission and the first step of the work finds tokens that nobody used.
   const run = <A, E, R>(

@@ -108,25 +108,27 @@ export class BucketWaiters {
   /**
    * Waits until `due` or, if others leave, until an earlier promise; gives the promise that was used, or nothing if the
    * waiter was recalled. Interrupted, it hands the promise that is left over to `giveBack`.
+   *
+   * The place in line is taken at once, in the step in which the promise was made: whoever leaves finds it there. So
+   * the fiber, in an uninterruptible region, has to go on with what this returns.
    */
   wait(
+    fiber: Fiber.Fiber<unknown, unknown>,
     name: string,
     due: number,
     reservation: Reservation,
     restore: Restore,
     giveBack: (reservation: Reservation) => Effect.Effect<void>
   ): Effect.Effect<Reservation | undefined> {
-    return Effect.withFiber((fiber) => {
-      const { amount } = reservation
-      const line = this.lines.get(name)?.get(amount) ?? this.addLine(name, amount)
-      const waiter = line.enter({ due, reservation }, fiber)
-      const waited = Effect.onExitPrimitive(restore(line.untilServed(waiter)), (exit) => {
-        const leftOver = exit._tag === "Failure" ? line.leave(waiter) : undefined
-        if (line.isEmpty) this.dropLine(name, amount, line)
-        return leftOver === undefined ? undefined : giveBack(leftOver)
-      })
-      return Effect.map(waited, () => waiter.value.served)
+    const { amount } = reservation
+    const line = this.lines.get(name)?.get(amount) ?? this.addLine(name, amount)
+    const waiter = line.enter({ due, reservation }, fiber)
+    const waited = Effect.onExitPrimitive(restore(line.untilServed(waiter)), (exit) => {
+      const leftOver = exit._tag === "Failure" ? line.leave(waiter) : undefined
+      if (line.isEmpty) this.dropLine(name, amount, line)
+      return leftOver === undefined ? undefined : giveBack(leftOver)
     })
+    return Effect.map(waited, () => waiter.value.served)
   }
 
   /** Sends away all who wait for a bucket. Their promises are the caller's to give back. */

@@ -1,13 +1,17 @@
 /**
  * Waiting and counting in microseconds on the clock that only goes forward.
  */
-import type * as Clock from "effect/Clock"
+import * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import type * as Fiber from "effect/Fiber"
 
 /** Monotonic microseconds: for elapsed time and deadlines within a process. */
 export const monotonicMicros = (clock: Clock.Clock): number =>
   Math.floor(Number(clock.monotonicTimeNanosUnsafe()) / 1000)
+
+/** `monotonicMicros` as a fiber knows it. */
+export const fiberMicros = (fiber: Fiber.Fiber<unknown, unknown>): number => monotonicMicros(fiber.getRef(Clock.Clock))
 
 /** `monotonicMicros` as an effect. */
 export const currentMicros: Effect.Effect<number> = Effect.clockWith((clock) => Effect.succeed(monotonicMicros(clock)))

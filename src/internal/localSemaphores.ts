@@ -50,8 +50,8 @@ class LocalGrant implements Grant {
 
   lose(): void {
     this.isLost = true
-    this.release()
     this.onLost?.()
+    this.release()
   }
 }
 

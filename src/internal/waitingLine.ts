@@ -1,11 +1,11 @@
 /**
  * Waiting for an answer, but not for longer than is bearable: all who stand in a line share one timer.
  */
-
 import * as Effect from "effect/Effect"
 import type * as Fiber from "effect/Fiber"
 import { Alarm } from "./alarm.ts"
 import type { Restore } from "./bucketWaiters.ts"
+import { goOn } from "./handover.ts"
 import { LinkedList, type Node } from "./linkedList.ts"
 
 export interface Waiter {
@@ -26,8 +26,7 @@ export class WaitingLine {
       let place: Node<Waiter> | undefined
       const woken = Effect.callback<void>((resume) => {
         if (waiter.isAnswered) return resume(Effect.void)
-        // On the scheduler's turn, not on that of whoever wakes: in a long line each may wake the next.
-        waiter.wake = () => fiber.currentDispatcher.scheduleTask(() => resume(Effect.void), 0)
+        waiter.wake = () => goOn(fiber, resume)
         place = this.enter(waiter, fiber)
       })
       return Effect.onExitPrimitive(restore(woken), (exit) => {

@@ -1,6 +1,7 @@
 /**
  * Semaphores in the memory of this process.
  */
+import type * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import { maxSpan } from "./bucket.ts"
@@ -15,6 +16,16 @@ import { type Waiter, WaitingLine } from "./waitingLine.ts"
 class LocalSemaphore {
   readonly queue = new PermitQueue<Request>()
   readonly grants = new LinkedList<LocalGrant>()
+  private readonly nextToken: () => number
+
+  constructor(nextToken: () => number) {
+    this.nextToken = nextToken
+  }
+
+  /** For permits that the queue has given. */
+  grant(permits: number, waited: number): LocalGrant {
+    return new LocalGrant(this, permits, this.nextToken(), waited)
+  }
 
   /** Nothing would be lost with it. A capacity that was set by `resize` would. */
   get isIdle(): boolean {
@@ -63,13 +74,17 @@ class Request implements PermitWaiter, Waiter {
   answer: LocalGrant | Refusal | undefined
   /** Lets the fiber look at what has changed. */
   wake: (() => void) | undefined
-  private readonly grant: () => LocalGrant
+  private readonly semaphore: LocalSemaphore
+  private readonly clock: Clock.Clock
+  private readonly asked: number
 
-  constructor(permits: number, capacity: number, deadline: number, grant: () => LocalGrant) {
+  constructor(semaphore: LocalSemaphore, permits: number, capacity: number, maxWait: number, clock: Clock.Clock) {
+    this.semaphore = semaphore
     this.permits = permits
     this.capacity = capacity
-    this.deadline = deadline
-    this.grant = grant
+    this.clock = clock
+    this.asked = monotonicMicros(clock)
+    this.deadline = maxWait < maxSpan ? this.asked + maxWait : Number.POSITIVE_INFINITY
   }
 
   get isAnswered(): boolean {
@@ -77,7 +92,7 @@ class Request implements PermitWaiter, Waiter {
   }
 
   onGranted(): void {
-    this.decide(this.grant())
+    this.decide(this.semaphore.grant(this.permits, monotonicMicros(this.clock) - this.asked))
   }
 
   onRefused(capacity: number): void {
@@ -98,6 +113,7 @@ export class LocalSemaphores {
   private readonly semaphores = new Map<string, LocalSemaphore>()
   private hand = this.semaphores.entries()
   private fencingToken = 0
+  private readonly nextToken = () => ++this.fencingToken
 
   /** Semaphores in memory. */
   get size(): number {
@@ -108,7 +124,7 @@ export class LocalSemaphores {
     if (this.semaphores.size > 1) this.dropIdle()
     let semaphore = this.semaphores.get(name)
     if (semaphore === undefined) {
-      semaphore = new LocalSemaphore()
+      semaphore = new LocalSemaphore(this.nextToken)
       this.semaphores.set(name, semaphore)
     }
     return semaphore
@@ -129,28 +145,26 @@ export class LocalSemaphores {
   store({ name, capacity }: SemaphoreConfig): SemaphoreStore {
     const line = new WaitingLine()
 
-    const grantOf = (semaphore: LocalSemaphore, permits: number, waited: number) =>
-      new LocalGrant(semaphore, permits, ++this.fencingToken, waited)
-
-    const wait = (permits: number, maxWait: number, restore: Restore): Effect.Effect<LocalGrant | Refusal> =>
+    const wait = <A, E, R>(
+      permits: number,
+      maxWait: number,
+      restore: Restore,
+      onAnswer: (answer: Grant | Refusal) => Effect.Effect<A, E, R>
+    ): Effect.Effect<A, E, R> =>
       Effect.clockWith((clock) => {
         const semaphore = this.get(name)
-        const asked = monotonicMicros(clock)
-        const deadline = maxWait < maxSpan ? asked + maxWait : Number.POSITIVE_INFINITY
-        const request = new Request(permits, capacity, deadline, () =>
-          grantOf(semaphore, permits, monotonicMicros(clock) - asked)
-        )
+        const request = new Request(semaphore, permits, capacity, maxWait, clock)
         const place = semaphore.queue.enter(request)
         const answered = line.wait(request, restore, (isInterrupted) => {
           semaphore.queue.leave(place)
           if (isInterrupted && request.answer instanceof LocalGrant) request.answer.release()
         })
-        return Effect.map(answered, () => request.answer ?? { _tag: "TimeUp" })
+        return Effect.flatMap(answered, () => onAnswer(request.answer ?? { _tag: "TimeUp" }))
       })
 
     const takeNow = (permits: number): LocalGrant | undefined => {
       const semaphore = this.get(name)
-      return semaphore.queue.take({ permits, capacity }) ? grantOf(semaphore, permits, 0) : undefined
+      return semaphore.queue.take({ permits, capacity }) ? semaphore.grant(permits, 0) : undefined
     }
 
     const take = (permits: number): LocalGrant | Refusal => {
@@ -161,9 +175,7 @@ export class LocalSemaphores {
     return {
       takeNow,
       take: (permits, maxWait, restore, onAnswer) =>
-        maxWait === 0
-          ? Effect.suspend(() => onAnswer(take(permits)))
-          : Effect.flatMap(wait(permits, maxWait, restore), onAnswer),
+        maxWait === 0 ? Effect.suspend(() => onAnswer(take(permits))) : wait(permits, maxWait, restore, onAnswer),
       // Only its own grants come back to a store.
       release: (grant) => (grant as LocalGrant).release(),
       resize: (capacity) => Effect.sync(() => this.get(name).queue.resize(capacity)),

@@ -13,44 +13,69 @@ export interface Contestant {
 
 export interface Row {
   readonly label: string
-  /** Operations a second, the best of all rounds. */
-  readonly rate: number
+  /** Operations a second in each round. */
+  readonly rates: ReadonlyArray<number>
+}
+
+export interface Effort {
+  readonly count: number
+  readonly rounds: number
 }
 
 const now = () => Number(process.hrtime.bigint()) / 1e9
 
-/** Best rates of contestants that take turns, and that are warmed up by a turn which doesn't count. */
+/** Rates of contestants that take turns, and that are warmed up by a turn which doesn't count. */
 export const race = (
   contestants: ReadonlyArray<Contestant>,
-  { count, rounds }: { readonly count: number; readonly rounds: number }
+  { count, rounds }: Effort
 ): Effect.Effect<ReadonlyArray<Row>, unknown> =>
   Effect.gen(function* () {
-    const best = new Map<string, number>()
+    const rates = contestants.map((): Array<number> => [])
     for (let round = 0; round <= rounds; round++) {
-      for (const { label, run, share = 1 } of contestants) {
+      for (const [index, { run, share = 1 }] of contestants.entries()) {
+        const times = Math.ceil(count * share)
         const start = now()
-        yield* run(count * share)
-        const rate = (count * share) / (now() - start)
-        if (round > 0) best.set(label, Math.max(best.get(label) ?? 0, rate))
+        yield* run(times)
+        if (round > 0) rates[index]?.push(times / (now() - start))
       }
     }
-    return contestants.map(({ label }) => ({ label, rate: best.get(label) ?? 0 }))
+    return contestants.map(({ label }, index) => ({ label, rates: rates[index] ?? [] }))
   })
 
-/** Prints rates, and what each is as a multiple of the first row's. */
+const best = (rates: ReadonlyArray<number>): number => Math.max(...rates)
+
+const median = (rates: ReadonlyArray<number>): number => {
+  const sorted = rates.toSorted((a, b) => a - b)
+  return sorted[Math.floor(sorted.length / 2)] ?? 0
+}
+
+const whole = (n: number): string => Math.round(n).toLocaleString("en").padStart(12)
+
+/** Prints best and median rates, and the best as a multiple of the first row's. */
 export const report = (title: string, rows: ReadonlyArray<Row>): void => {
-  const [first] = rows
-  console.log(`\n${title}`)
-  for (const { label, rate } of rows) {
-    const ratio = first === undefined ? 1 : rate / first.rate
-    console.log(
-      `  ${label.padEnd(34)} ${Math.round(rate).toLocaleString("en").padStart(12)} /s  ${ratio.toFixed(2).padStart(7)}`
-    )
+  console.log(`\n${title.padEnd(48)}${"best /s".padStart(12)}${"median /s".padStart(12)}   of the first`)
+  for (const { label, rates } of rows) {
+    const ofFirst = best(rates) / best(rows[0]?.rates ?? rates)
+    console.log(`  ${label.padEnd(46)}${whole(best(rates))}${whole(median(rates))}${ofFirst.toFixed(3).padStart(15)}`)
   }
 }
 
-/** Bytes of heap that are in use once the garbage is gone. Needs --expose-gc. */
-export const heapUsed = (): number => {
-  globalThis.gc?.()
-  return process.memoryUsage().heapUsed
+/** Prints bytes, in as many columns as there are headings. */
+export const reportBytes = (
+  title: string,
+  headings: ReadonlyArray<string>,
+  rows: ReadonlyArray<readonly [label: string, ...bytes: ReadonlyArray<number>]>
+): void => {
+  console.log(`\n${title.padEnd(48)}${headings.map((heading) => heading.padStart(12)).join("")}`)
+  for (const [label, ...bytes] of rows) console.log(`  ${label.padEnd(46)}${bytes.map(whole).join("")}`)
 }
+
+/** Bytes of heap that are in use once the garbage is gone. Needs --expose-gc. */
+export const heapUsed: Effect.Effect<number> = Effect.gen(function* () {
+  // What finalizers and finished callbacks hold goes in a later turn.
+  for (let i = 0; i < 3; i++) {
+    globalThis.gc?.()
+    yield* Effect.yieldNow
+  }
+  return process.memoryUsage().heapUsed
+})

@@ -305,6 +305,24 @@ export const semaphoreContract = (backend: Backend): unknown =>
     )
 
     claim(
+      "work that must not be interrupted runs on when its permit is lost, and ends with that news",
+      Effect.gen(function* () {
+        const limiter = yield* make({ capacity: 1 })
+        const first = yield* work
+        const holder = yield* Effect.forkChild(Effect.uninterruptible(limiter.withPermit(first.effect)), {
+          startImmediately: true
+        })
+        yield* first.started
+        yield* limiter.reset
+        yield* Effect.sleep(200)
+        assert.isUndefined(holder.pollUnsafe())
+        yield* first.end
+        const error = yield* Effect.flip(Fiber.join(holder))
+        assert.strictEqual(error._tag, "PermitLost")
+      })
+    )
+
+    claim(
       "reset forgets what resize said, and lets in no more than there are permits",
       Effect.gen(function* () {
         const limiter = yield* make({ capacity: 3 })

@@ -145,6 +145,12 @@ export class LocalSemaphores {
   store({ name, capacity }: SemaphoreConfig): SemaphoreStore {
     const line = new WaitingLine()
 
+    /** Nobody waits for what can't come. */
+    const refusalOf = ({ queue }: LocalSemaphore, permits: number): Refusal | undefined => {
+      const limit = queue.capacityFor({ capacity })
+      return permits > limit ? { _tag: "TooLarge", capacity: limit } : undefined
+    }
+
     const wait = <A, E, R>(
       permits: number,
       maxWait: number,
@@ -153,6 +159,8 @@ export class LocalSemaphores {
     ): Effect.Effect<A, E, R> =>
       Effect.clockWith((clock) => {
         const semaphore = this.get(name)
+        const refusal = refusalOf(semaphore, permits)
+        if (refusal !== undefined) return onAnswer(refusal)
         const request = new Request(semaphore, permits, capacity, maxWait, clock)
         const place = semaphore.queue.enter(request)
         const answered = line.wait(request, restore, (isInterrupted) => {
@@ -167,10 +175,8 @@ export class LocalSemaphores {
       return semaphore.queue.take({ permits, capacity }) ? semaphore.grant(permits, 0) : undefined
     }
 
-    const take = (permits: number): LocalGrant | Refusal => {
-      const limit = this.get(name).queue.capacityFor({ capacity })
-      return permits > limit ? { _tag: "TooLarge", capacity: limit } : (takeNow(permits) ?? { _tag: "TimeUp" })
-    }
+    const take = (permits: number): LocalGrant | Refusal =>
+      refusalOf(this.get(name), permits) ?? takeNow(permits) ?? { _tag: "TimeUp" }
 
     return {
       takeNow,

@@ -270,6 +270,23 @@ export const semaphoreContract = (backend: Backend): unknown =>
     )
 
     claim(
+      "refuses at once what resize has left no room for, though others wait before it",
+      Effect.gen(function* () {
+        const limiter = yield* make({ capacity: 3 })
+        const first = yield* work
+        yield* limiter.resize(1)
+        const fibers = yield* inOrder([limiter.withPermit(first.effect), limiter.withPermit(Effect.void)])
+        yield* first.started
+        yield* Effect.sleep(20)
+        const [error, elapsed] = yield* timed(Effect.flip(limiter.withPermits(2)(Effect.void)))
+        assert.deepInclude(error, { _tag: "InvalidOptions", field: "permits", value: 2 })
+        took(elapsed, 0)
+        yield* first.end
+        yield* Fiber.joinAll(fibers)
+      })
+    )
+
+    claim(
       "reset takes every permit away, and everyone notices",
       Effect.gen(function* () {
         const limiter = yield* make({ capacity: 2 })

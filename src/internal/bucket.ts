@@ -63,12 +63,33 @@ export interface Reservation {
   readonly beforeGap: number
   /** All that had been taken from the bucket then, this reservation included. */
   readonly taken: number
+  /** Only if it runs later than its bucket alone would have it: how that stood before. */
+  readonly before?: Before
+}
+
+/** A bucket before it was held off until a later moment, when it may have overflown meanwhile. */
+export interface Before {
+  readonly level: number
+  /** How much time the refills cover that were counted in advance. */
+  readonly ahead: number
 }
 
 export type Outcome =
   | { readonly _tag: "Reserved"; readonly wait: number; readonly reservation: Reservation }
   | { readonly _tag: "TooLong"; readonly wait: number }
   | { readonly _tag: "Empty"; readonly available: number }
+
+/** One bucket's part in a request to several. */
+export interface Part {
+  readonly state: State
+  readonly amount: number
+}
+
+/** What becomes of a request to several buckets; `part` is the place of the bucket that refuses. */
+export type JointOutcome =
+  | { readonly _tag: "Reserved"; readonly wait: number; readonly reservations: ReadonlyArray<Reservation> }
+  | { readonly _tag: "TooLong"; readonly wait: number; readonly part: number }
+  | { readonly _tag: "Empty"; readonly available: number; readonly part: number }
 
 /** What a look shows. Waits are infinite where none would help. */
 export interface View {
@@ -236,51 +257,149 @@ const affordableAt = (state: State, amount: number): number | undefined => {
 const count = (state: State, amount: number): number =>
   state.taken + amount <= Number.MAX_SAFE_INTEGER ? state.taken + amount : amount
 
+/** When a request that comes now runs, in order of arrival; undefined if never. */
+const runsAt = (state: State, amount: number): number | undefined => {
+  const affordable = affordableAt(state, amount)
+  return affordable !== undefined && state.tail > state.at ? Math.max(state.tail, affordable) : affordable
+}
+
+/** Decide about everyone who comes as one would at a later moment than any that is promised: `ends`. */
+const holdOff = (state: State, ends: number): State => {
+  const now = state.at
+  const busy = state.tail > now
+  const then = advance(state, ends)
+  return {
+    ...then,
+    at: now,
+    tail: ends,
+    tailSerial: 0,
+    surplus: 0,
+    held: Math.max(0, then.level, busy ? state.held + state.surplus : 0),
+    since: busy ? state.since : state.serial + 1
+  }
+}
+
+/** Take `amount`, to run at `runs`. */
+const take = (state: State, amount: number, runs: number): State => {
+  const now = state.at
+  const busy = state.tail > now
+  const waits = runs > now
+  const serial = Math.max(state.serial + 1, now)
+  const taken = count(state, amount)
+  return {
+    ...state,
+    level: state.level - amount,
+    taken,
+    born: taken >= state.taken ? state.born : serial,
+    serial,
+    tail: waits ? runs : state.tail,
+    tailSerial: waits ? serial : state.tailSerial,
+    surplus: busy ? state.surplus : 0,
+    held: Math.max(busy ? state.held : 0, waits ? amount : 0),
+    since: busy ? state.since : serial
+  }
+}
+
 /** Take `amount` at the first moment possible in order of arrival, unless that is more than `maxWait` away. */
 export const reserve = (
   state: State,
   amount: number,
   maxWait: number
 ): { readonly state: State; readonly outcome: Outcome } => {
-  const now = state.at
-  const affordable = affordableAt(state, amount)
-  if (affordable === undefined) {
+  const runs = runsAt(state, amount)
+  if (runs === undefined) {
     return state.amount === 0
       ? { state, outcome: { _tag: "Empty", available: Math.max(0, state.level) } }
       : { state, outcome: { _tag: "TooLong", wait: maxSpan } }
   }
-  const busy = state.tail > now
-  const runs = busy ? Math.max(state.tail, affordable) : affordable
-  const wait = runs - now
+  const wait = runs - state.at
   if (wait > maxWait) return { state, outcome: { _tag: "TooLong", wait } }
-  const serial = Math.max(state.serial + 1, now)
-  const waits = wait > 0
-  const taken = count(state, amount)
+  const after = take(state, amount, runs)
   return {
-    state: {
-      ...state,
-      level: state.level - amount,
-      taken,
-      born: taken >= state.taken ? state.born : serial,
-      serial,
-      tail: waits ? runs : state.tail,
-      tailSerial: waits ? serial : state.tailSerial,
-      surplus: busy ? state.surplus : 0,
-      held: Math.max(busy ? state.held : 0, waits ? amount : 0),
-      since: busy ? state.since : serial
-    },
+    state: after,
     outcome: {
       _tag: "Reserved",
       wait,
       reservation: {
         amount,
-        serial,
+        serial: after.serial,
         beforeSerial: state.tailSerial,
         beforeGap: runs - state.tail,
-        taken
+        taken: after.taken
       }
     }
   }
+}
+
+/** Take `amount` at a moment that is no sooner than the bucket alone would have it. */
+const reserveAt = (
+  state: State,
+  amount: number,
+  runs: number
+): { readonly state: State; readonly reservation: Reservation } => {
+  const isLater = runs > (runsAt(state, amount) ?? runs)
+  const then = isLater ? holdOff(state, runs) : state
+  const after = take(then, amount, runs)
+  const reservation = {
+    amount,
+    serial: after.serial,
+    beforeSerial: state.tailSerial,
+    beforeGap: runs - state.tail,
+    taken: after.taken
+  }
+  return {
+    state: after,
+    reservation: isLater
+      ? { ...reservation, before: { level: state.level, ahead: then.slot - state.slot } }
+      : reservation
+  }
+}
+
+/**
+ * Take from several buckets what one request needs of each, to run at one moment: the first that suits all of them in
+ * their orders of arrival, and no sooner than in `minWait`. If that is more than `maxWait` away, or never comes, nothing
+ * is taken from any.
+ *
+ * A bucket that alone would have been ready sooner holds off those who come later until then, as in a pause: its tokens
+ * are taken when the request runs, so that what it gives away before doesn't count twice.
+ */
+export const reserveTogether = (
+  parts: ReadonlyArray<Part>,
+  minWait: number,
+  maxWait: number
+): { readonly states: ReadonlyArray<State>; readonly outcome: JointOutcome } => {
+  const states = parts.map(({ state }) => state)
+  let wait = minWait
+  let slowest = 0
+  for (const [part, { state, amount }] of parts.entries()) {
+    const runs = runsAt(state, amount)
+    if (runs === undefined && state.amount === 0) {
+      return { states, outcome: { _tag: "Empty", available: Math.max(0, state.level), part } }
+    }
+    const own = runs === undefined ? Number.POSITIVE_INFINITY : runs - state.at
+    if (own > wait) {
+      wait = own
+      slowest = part
+    }
+  }
+  if (wait > maxWait) return { states, outcome: { _tag: "TooLong", wait: Math.min(wait, maxSpan), part: slowest } }
+  const reserved = parts.map(({ state, amount }) => reserveAt(state, amount, state.at + wait))
+  return {
+    states: reserved.map(({ state }) => state),
+    outcome: { _tag: "Reserved", wait, reservations: reserved.map(({ reservation }) => reservation) }
+  }
+}
+
+/**
+ * What the bucket would hold had it not been held off for the promise at its tail: as much as came since then and fits,
+ * with what was given back meanwhile from the start, and less what was charged.
+ */
+const asBefore = (state: State, reservation: Reservation, { level, ahead }: Before): State => {
+  const before = { ...state, level, slot: state.slot - ahead }
+  const charged = state.taken - reservation.taken
+  const returned = state.level + reservation.amount + charged - advance(before, state.slot).level
+  const now = advance({ ...before, level: Math.min(state.capacity, level + returned) }, state.at)
+  return { ...now, level: now.level - charged }
 }
 
 /**
@@ -300,10 +419,13 @@ export const giveBack = (
   if (reservation.serial < state.born) return { state, returned: 0 }
   const busy = state.tail > state.at
   if (busy && reservation.serial === state.tailSerial && amount === reservation.amount) {
+    const without =
+      reservation.before === undefined
+        ? { ...state, level: Math.min(state.capacity, state.level + amount) }
+        : asBefore(state, reservation, reservation.before)
     return {
       state: {
-        ...state,
-        level: Math.min(state.capacity, state.level + amount),
+        ...without,
         taken: state.taken - amount,
         tail: state.tail - reservation.beforeGap,
         tailSerial: reservation.beforeSerial
@@ -344,19 +466,8 @@ export const charge = (state: State, amount: number): State => {
 export const pause = (state: State, duration: number): State => {
   const now = state.at
   const ends = now + duration
-  const busy = state.tail > now
   // Whoever stands at the tail holds everyone off for longer, and must not take that back by leaving.
-  if (ends <= Math.max(now, state.tail)) return { ...state, tailSerial: 0 }
-  const then = advance(state, ends)
-  return {
-    ...then,
-    at: now,
-    tail: ends,
-    tailSerial: 0,
-    surplus: 0,
-    held: Math.max(0, then.level, busy ? state.held + state.surplus : 0),
-    since: busy ? state.since : state.serial + 1
-  }
+  return ends <= Math.max(now, state.tail) ? { ...state, tailSerial: 0 } : holdOff(state, ends)
 }
 
 /** Full as on the first day. Reservations made before count for nothing any more. */
@@ -367,10 +478,8 @@ export const reset = (state: State, rules: Rules): State => {
 
 /** How long a request would wait that came now. */
 const waitFor = (state: State, amount: number): number => {
-  const affordable = affordableAt(state, amount)
-  if (affordable === undefined) return Number.POSITIVE_INFINITY
-  const wait = (state.tail > state.at ? Math.max(state.tail, affordable) : affordable) - state.at
-  return wait > maxSpan ? Number.POSITIVE_INFINITY : wait
+  const runs = runsAt(state, amount)
+  return runs === undefined || runs - state.at > maxSpan ? Number.POSITIVE_INFINITY : runs - state.at
 }
 
 /** What a request for `amount` would meet. */

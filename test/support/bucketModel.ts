@@ -38,19 +38,24 @@ export const lowestLevel = (rules: Rules, start: number, history: ReadonlyArray<
   return lowest
 }
 
-/** When `amount` could first be taken from the jar after all of `history`, in order of arrival: step by step. */
+/**
+ * When `amount` could first be taken from the jar after all of `history`, in order of arrival: step by step. At a moment
+ * that `overflown` names the jar has overflown before anybody takes from it.
+ */
 export const earliest = (
   rules: Rules,
   start: number,
   history: ReadonlyArray<Event>,
   now: number,
-  amount: number
+  amount: number,
+  overflown: ReadonlySet<number> = new Set()
 ): number | undefined => {
   let time = history.reduce((latest, event) => Math.max(latest, event.time), now)
   let refill = rules.amount > 0 ? firstRefill(rules, start) : Number.POSITIVE_INFINITY
   while (refill <= time) refill += rules.interval
   for (;;) {
-    if (lowestLevel(rules, start, [...history, { time, amount, waited: time > now }]) >= 0) return time
+    const waited = time > now && !overflown.has(time)
+    if (lowestLevel(rules, start, [...history, { time, amount, waited }]) >= 0) return time
     if (refill === Number.POSITIVE_INFINITY) return undefined
     time = refill
     refill += rules.interval

@@ -21,8 +21,9 @@ const encode = (operation: Operation): ReadonlyArray<string | number> => {
     case "reserve":
       return ["reserve", operation.amount, operation.maxWait]
     case "giveBack": {
-      const { amount, serial, beforeSerial, beforeGap, taken } = operation.reservation
-      return ["giveBack", operation.amount, amount, serial, beforeSerial, beforeGap, taken]
+      const { amount, serial, beforeSerial, beforeGap, taken, before } = operation.reservation
+      const { level, ahead } = before ?? { level: 0, ahead: -1 }
+      return ["giveBack", operation.amount, amount, serial, beforeSerial, beforeGap, taken, level, ahead]
     }
     case "charge":
     case "look":
@@ -50,13 +51,21 @@ const encodeAll = (operations: ReadonlyArray<Operation>): ReadonlyArray<string |
 const encodeRules = ({ capacity, amount, interval, origin, initial, expiry }: Bucket.Rules) =>
   [capacity, amount, interval, origin, initial, expiry].join(" ")
 
+interface Decided {
+  readonly loaded: Bucket.Loaded
+  state: Bucket.State
+  /** Whether the state has to be remembered. */
+  changed: boolean
+  readonly reply: ReadonlyArray<number>
+}
+
 /** What the decisions of `src/internal/bucket.ts` make of the operations that one call brings to one bucket. */
 const decide = (
   remembered: Bucket.State | undefined,
   rules: Bucket.Rules,
   now: number,
   operations: ReadonlyArray<Operation>
-): { readonly remembered: Bucket.State | undefined; readonly reply: ReadonlyArray<number> } => {
+): Decided => {
   const loaded = Bucket.load(remembered, rules, now)
   let state = loaded.state
   let changed = false
@@ -106,7 +115,56 @@ const decide = (
         changed = true
     }
   }
-  return { remembered: changed ? state : remembered, reply }
+  return { loaded, state, changed, reply }
+}
+
+/** A request to several buckets of a call, by their places in it. */
+interface Joint {
+  readonly minWait: number
+  readonly maxWait: number
+  readonly times: number
+  readonly members: ReadonlyArray<readonly [index: number, amount: number]>
+}
+
+const encodeJoint = ({ minWait, maxWait, times, members }: Joint): ReadonlyArray<number> => [
+  minWait,
+  maxWait,
+  times,
+  members.length,
+  ...members.flatMap(([index, amount]) => [index + 1, amount])
+]
+
+const decideJoint = (decided: ReadonlyArray<Decided>, { minWait, maxWait, members }: Joint) => {
+  const parts = members.map(([index, amount]) => {
+    const one = decided[index]
+    if (one === undefined) throw new Error("A place in the call")
+    return { one, part: { state: one.state, amount } }
+  })
+  const { states, outcome } = Bucket.reserveTogether(
+    parts.map(({ part }) => part),
+    minWait,
+    maxWait
+  )
+  const reserved = outcome._tag === "Reserved" ? outcome.reservations : []
+  for (const [index, { one }] of parts.entries()) {
+    one.state = states[index] ?? one.state
+    one.changed ||= outcome._tag === "Reserved" || one.loaded.starts || one.state.amount === 0
+  }
+  const head =
+    outcome._tag === "Reserved"
+      ? [0, outcome.wait, 0]
+      : [
+          outcome._tag === "TooLong" ? 1 : 2,
+          outcome._tag === "TooLong" ? outcome.wait : outcome.available,
+          outcome.part + 1
+        ]
+  const rows = members.map((_, index) => {
+    const one = reserved[index]
+    if (one === undefined) return [0, 0, 0, 0, 0, 0]
+    const { serial, beforeSerial, beforeGap, taken, before } = one
+    return [serial, beforeSerial, beforeGap, taken, before?.level ?? 0, before?.ahead ?? -1]
+  })
+  return { reserved, reply: [...head, ...rows.flat()] }
 }
 
 const million = 1_000_000
@@ -198,9 +256,17 @@ describe("lua/token-bucket.lua", () => {
     keys: ReadonlyArray<string>,
     { now = 0, client = "", call = 0, notAfter = 0 },
     ...buckets: ReadonlyArray<readonly [rules: Bucket.Rules, operations: ReadonlyArray<Operation>]>
+  ): Promise<ReadonlyArray<number>> => runJoint(keys, { now, client, call, notAfter }, buckets, [])
+
+  const runJoint = async (
+    keys: ReadonlyArray<string>,
+    { now = 0, client = "", call = 0, notAfter = 0 },
+    buckets: ReadonlyArray<readonly [rules: Bucket.Rules, operations: ReadonlyArray<Operation>]>,
+    joint: ReadonlyArray<Joint>
   ): Promise<ReadonlyArray<number>> => {
     const perBucket = buckets.flatMap(([rules, operations]) => [encodeRules(rules), ...encodeAll(operations)])
-    return (await redis.evalsha(sha, keys.length, ...keys, now, client, call, notAfter, ...perBucket)) as never
+    const words = [now, client, call, notAfter, ...perBucket, ...joint.flatMap(encodeJoint)]
+    return (await redis.evalsha(sha, keys.length, ...keys, ...words)) as never
   }
 
   const far = async () => {
@@ -218,6 +284,8 @@ describe("lua/token-bucket.lua", () => {
     let refused = 0
     let waited = 0
     let returned = 0
+    let together = 0
+    let heldOff = 0
     for (let seed = 1; operations < fuzzOperations; seed++) {
       const random = seeded(seed)
       const buckets = Array.from(
@@ -251,23 +319,51 @@ describe("lua/token-bucket.lua", () => {
           }
           operations += list.length
           const decided = decide(bucket.state, rules, now, list)
-          bucket.state = decided.remembered
           remember(bucket, list, decided.reply)
           for (let i = 0; i < list.length; i++) if (list[i]?._tag === "giveBack") returned++
-          return { rules, list, expected: decided.reply }
+          return { bucket, rules, list, decided, expected: decided.reply }
         })
-        const expected = [now, 0, ...work.flatMap((one) => one.expected)]
+        const joint: Array<Joint> = []
+        const jointReply: Array<number> = []
+        while (random.chance(0.3)) {
+          const request: Joint = {
+            minWait: random.pick([0, 0, random.integer(0, 5 * million)]),
+            maxWait: random.pick([0, Bucket.maxSpan, Bucket.maxSpan, random.integer(0, 100 * million)]),
+            times: random.integer(1, 3),
+            members: work.flatMap(({ rules }, index) =>
+              random.chance(0.7) ? [[index, random.integer(1, random.pick([rules.capacity, 1]))] as const] : []
+            )
+          }
+          if (request.members.length === 0) continue
+          joint.push(request)
+          for (let i = 0; i < request.times; i++) {
+            operations += request.members.length
+            const { reserved, reply } = decideJoint(
+              work.map(({ decided }) => decided),
+              request
+            )
+            jointReply.push(...reply)
+            for (const [place, reservation] of reserved.entries()) {
+              work[request.members[place]?.[0] ?? 0]?.bucket.reservations.push(reservation)
+              if (reservation.before !== undefined) heldOff++
+            }
+            together++
+          }
+        }
+        for (const { bucket, decided } of work) if (decided.changed) bucket.state = decided.state
+        const expected = [now, 0, ...work.flatMap((one) => one.expected), ...jointReply]
         for (const { expected: reply } of work) {
           if (reply[1] === 1) refused++
           if (reply[1] === 0 && (reply[2] ?? 0) > 0) waited++
         }
-        log.push({ now, work, expected })
+        log.push({ now, work, joint, expected })
         const at = log.length
         calls.push(
-          run(
+          runJoint(
             used.map(({ key }) => key),
             { now },
-            ...work.map(({ rules, list }) => [rules, list] as const)
+            work.map(({ rules, list }) => [rules, list] as const),
+            joint
           ).then((actual) => {
             assert.deepStrictEqual(
               actual,
@@ -280,10 +376,11 @@ describe("lua/token-bucket.lua", () => {
       await Promise.all(calls)
       await redis.del(...buckets.map(({ key }) => key))
     }
-    console.log(JSON.stringify({ operations, refused, waited, returned }))
+    console.log(JSON.stringify({ operations, refused, waited, returned, together, heldOff }))
     assert.isAbove(refused, operations / 100)
     assert.isAbove(waited, operations / 100)
     assert.isAbove(returned, operations / 100)
+    assert.isAbove(heldOff, operations / 100)
   })
 
   const rules: Bucket.Rules = {
@@ -306,6 +403,80 @@ describe("lua/token-bucket.lua", () => {
     assert.deepStrictEqual(again.slice(-12, -10), [0, 600_000])
     const looked = await run([key], { now: now + 400_000 }, [rules, [{ _tag: "look", amount: million }]])
     assert.deepStrictEqual(looked.slice(3), [0, 2_600_000, 2_600_000])
+  })
+
+  it("answers a repeated request to several buckets as before, less the time that has passed", async () => {
+    const prefix = freshKeyPrefix()
+    const keys = [`${prefix}{x}1`, `${prefix}{x}2`]
+    const now = await far()
+    const slow = { ...rules, capacity: million, initial: million, interval: 3 * million }
+    const both: Joint = {
+      minWait: 0,
+      maxWait: Bucket.maxSpan,
+      times: 2,
+      members: [
+        [0, million],
+        [1, million]
+      ]
+    }
+    const call = (later: number) =>
+      runJoint(
+        keys,
+        { now: now + later, client: "a", call: 1 },
+        [
+          [rules, [one]],
+          [slow, []]
+        ],
+        [both, both]
+      )
+    const first = await call(0)
+    // Behind the headers and the answer about one bucket: three numbers and six for each bucket, of each request.
+    const waits = (reply: ReadonlyArray<number>) => [0, 1, 2, 3].map((n) => reply.slice(10 + 15 * n, 12 + 15 * n))
+    assert.deepStrictEqual(waits(first), [
+      [0, 0],
+      [0, 3 * million],
+      [0, 6 * million],
+      [0, 9 * million]
+    ])
+    assert.deepStrictEqual(waits(await call(million)), [
+      [0, 0],
+      [0, 2 * million],
+      [0, 5 * million],
+      [0, 8 * million]
+    ])
+    const [, , , available] = await run([String(keys[0])], { now }, [rules, [{ _tag: "look", amount: million }]])
+    assert.strictEqual(available, 0)
+  })
+
+  it("takes from none of several buckets if one of them refuses or can't be read, and tells which", async () => {
+    const prefix = freshKeyPrefix()
+    const keys = [`${prefix}{x}1`, `${prefix}{x}2`]
+    const both: Joint = {
+      minWait: 0,
+      maxWait: 0,
+      times: 1,
+      members: [
+        [0, million],
+        [1, 5 * million]
+      ]
+    }
+    const ask = (joint: Joint) =>
+      runJoint(
+        keys,
+        {},
+        [
+          [rules, []],
+          [rules, []]
+        ],
+        [joint]
+      )
+    await run([String(keys[1])], {}, [rules, [one]])
+    const refused = await ask(both)
+    assert.deepStrictEqual([refused[4], refused[6]], [1, 2])
+    await redis.set(String(keys[1]), "something else")
+    const unreadable = await ask(both)
+    assert.deepStrictEqual(unreadable.slice(4, 7), [3, 0, 2])
+    assert.strictEqual(await redis.exists(String(keys[0])), 0)
   })
 
   it("remembers the last call of each client, in the first bucket that it changed", async () => {

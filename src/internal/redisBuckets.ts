@@ -36,6 +36,9 @@ type Operation = "reserve" | "giveBack" | "charge" | "pause" | "look" | "reset"
 /** How many numbers the script answers. */
 const answerLength: Record<Operation, number> = { reserve: 6, giveBack: 1, charge: 1, pause: 1, look: 3, reset: 1 }
 
+/** As the script tells that a reservation runs when its bucket alone would have it. */
+const notHeldOff = { level: 0, ahead: -1 }
+
 interface Bucket {
   readonly name: string
   readonly key: string
@@ -197,8 +200,13 @@ export class RedisBuckets {
       return request
     }
 
-    const giveBack = ({ amount: reserved, serial, beforeSerial, beforeGap, taken }: Reservation, amount: number) =>
-      send("giveBack", [amount, reserved, serial, beforeSerial, beforeGap, taken], aftermath)
+    const giveBack = (
+      { amount: reserved, serial, beforeSerial, beforeGap, taken, before = notHeldOff }: Reservation,
+      amount: number
+    ) => {
+      const numbers = [amount, reserved, serial, beforeSerial, beforeGap, taken, before.level, before.ahead]
+      return send("giveBack", numbers, aftermath)
+    }
 
     const outcomeOf = (
       asked: number,

@@ -442,11 +442,14 @@ export const tokenBucketScript: string = `-- Token buckets: decide about request
 --         the caller's rules: 'capacity amount interval origin initial expiry'
 --         the number of operations, and each of them:
 --           reserve amount maxWait times    (equal requests in a row; each has its own answer)
---           giveBack amount | reserved serial beforeSerial beforeGap taken    (a reservation as the reply gave it)
+--           giveBack amount | reserved serial beforeSerial beforeGap taken level ahead    (a reservation as the reply gave
+--             it; ahead is -1, and level 0, unless it ran later than its bucket alone would have had it)
 --           charge amount
 --           pause duration
 --           look amount
 --           reset
+--       then, to be decided after all of these, requests to several buckets at once, each of them:
+--         minWait maxWait times buckets, and for each bucket: its place in KEYS, and amount
 -- Reply 1 now
 --       2 0, or 1 if it was too late and nothing was decided
 --       then for each bucket
@@ -458,6 +461,9 @@ export const tokenBucketScript: string = `-- Token buckets: decide about request
 --           pause     0
 --           look      available wait nextToken (a wait of -1: none would help)
 --           reset     0
+--       then for each request to several buckets: 0 wait 0 | 1 wait bucket (too long) | 2 available bucket (empty) |
+--         3 0 bucket (its key answered with an error), with the bucket's place in the request, and for each bucket
+--           serial beforeSerial beforeGap taken level ahead    (zeros if refused)
 
 local tonumber, fmod, floor, max, min = tonumber, math.fmod, math.floor, math.max, math.min
 
@@ -594,36 +600,90 @@ local function count(state, amount, serial)
   else state.taken, state.born = amount, serial end
 end
 
--- Gives 0 wait, 1 wait (too long) or 2 available (empty); changes the state only in the first case.
-local function reserve(state, amount, maxWait)
+local function runsAt(state, amount)
   local affordable = affordableAt(state, amount)
-  if not affordable then
-    if state.amount == 0 then return 2, max(0, state.level), 0, 0, 0, 0 end
-    return 1, maxSpan, 0, 0, 0, 0
-  end
+  if affordable and state.tail > now then return max(state.tail, affordable) end
+  return affordable
+end
+
+local function holdOff(state, ends)
   local busy = state.tail > now
-  local runs = affordable
-  if busy then runs = max(state.tail, affordable) end
-  local wait = runs - now
-  if wait > maxWait then return 1, wait, 0, 0, 0, 0 end
+  advance(state, ends)
+  state.held = max(0, state.level, busy and state.held + state.surplus or 0)
+  state.at, state.tail, state.tailSerial, state.surplus = now, ends, 0, 0
+  if not busy then state.since = state.serial + 1 end
+end
+
+local function take(state, amount, runs)
   local serial = max(state.serial + 1, now)
-  local beforeSerial, beforeGap = state.tailSerial, runs - state.tail
-  if not busy then state.surplus, state.held, state.since = 0, 0, serial end
+  if state.tail <= now then state.surplus, state.held, state.since = 0, 0, serial end
   count(state, amount, serial)
   state.level = state.level - amount
   state.serial = serial
-  if wait > 0 then
+  if runs > now then
     state.tail, state.tailSerial = runs, serial
     state.held = max(state.held, amount)
   end
+  return serial
+end
+
+-- Gives 0 wait, 1 wait (too long) or 2 available (empty); changes the state only in the first case.
+local function reserve(state, amount, maxWait)
+  local runs = runsAt(state, amount)
+  if not runs then
+    if state.amount == 0 then return 2, max(0, state.level), 0, 0, 0, 0 end
+    return 1, maxSpan, 0, 0, 0, 0
+  end
+  local wait = runs - now
+  if wait > maxWait then return 1, wait, 0, 0, 0, 0 end
+  local beforeSerial, beforeGap = state.tailSerial, runs - state.tail
+  local serial = take(state, amount, runs)
   return 0, wait, serial, beforeSerial, beforeGap, state.taken
 end
 
-local function giveBack(state, amount, reserved, serial, beforeSerial, beforeGap, taken)
+local function reserveAt(state, amount, runs)
+  local beforeSerial, beforeGap, level, slot, ahead = state.tailSerial, runs - state.tail, state.level, state.slot, -1
+  if runs > runsAt(state, amount) then
+    holdOff(state, runs)
+    ahead = state.slot - slot
+  else
+    level = 0
+  end
+  local serial = take(state, amount, runs)
+  return serial, beforeSerial, beforeGap, state.taken, level, ahead
+end
+
+-- Gives 0 wait, 1 wait (too long) or 2 available (empty), and the place of the bucket that refuses.
+local function waitTogether(states, amounts, minWait, maxWait)
+  local wait, slowest = minWait, 1
+  for part = 1, #states do
+    local state = states[part]
+    local runs = runsAt(state, amounts[part])
+    if not runs and state.amount == 0 then return 2, max(0, state.level), part end
+    local own = runs and runs - now or math.huge
+    if own > wait then wait, slowest = own, part end
+  end
+  if wait > maxWait then return 1, min(wait, maxSpan), slowest end
+  return 0, wait, 0
+end
+
+local function asBefore(state, reserved, taken, level, ahead)
+  local charged = state.taken - taken
+  local slot, holds = state.slot, state.level
+  state.level, state.slot = level, slot - ahead
+  advance(state, slot)
+  local returned = holds + reserved + charged - state.level
+  state.level, state.slot = min(state.capacity, level + returned), slot - ahead
+  advance(state, now)
+  state.level = state.level - charged
+end
+
+local function giveBack(state, amount, reserved, serial, beforeSerial, beforeGap, taken, level, ahead)
   if serial < state.born then return 0 end
   local busy = state.tail > now
   if busy and serial == state.tailSerial and amount == reserved then
-    state.level = min(state.capacity, state.level + amount)
+    if ahead < 0 then state.level = min(state.capacity, state.level + amount)
+    else asBefore(state, reserved, taken, level, ahead) end
     state.taken = state.taken - amount
     state.tail = state.tail - beforeGap
     state.tailSerial = beforeSerial
@@ -647,13 +707,7 @@ end
 
 local function pause(state, duration)
   local ends = now + duration
-  local busy = state.tail > now
-  state.tailSerial = 0
-  if ends <= max(now, state.tail) then return end
-  advance(state, ends)
-  state.held = max(0, state.level, busy and state.held + state.surplus or 0)
-  state.at, state.tail, state.surplus = now, ends, 0
-  if not busy then state.since = state.serial + 1 end
+  if ends <= max(now, state.tail) then state.tailSerial = 0 else holdOff(state, ends) end
 end
 
 local function reset(state, rules)
@@ -664,12 +718,9 @@ local function reset(state, rules)
 end
 
 local function waitFor(state, amount)
-  local affordable = affordableAt(state, amount)
-  if not affordable then return -1 end
-  if state.tail > now then affordable = max(state.tail, affordable) end
-  local wait = affordable - now
-  if wait > maxSpan then return -1 end
-  return wait
+  local runs = runsAt(state, amount)
+  if not runs or runs - now > maxSpan then return -1 end
+  return runs - now
 end
 
 local function look(state, amount)
@@ -727,7 +778,7 @@ local function forgetOldClients(key)
 end
 
 -- Operations and their arguments, to find one's way through ARGV: how many there are, and how many numbers each answers.
-local arguments = { reserve = 3, giveBack = 6, charge = 1, pause = 1, look = 1, reset = 0 }
+local arguments = { reserve = 3, giveBack = 8, charge = 1, pause = 1, look = 1, reset = 0 }
 local answers = { reserve = 6, giveBack = 1, charge = 1, pause = 1, look = 3, reset = 1 }
 
 -- The answers given before: whoever was told to wait has waited some of it.
@@ -749,6 +800,14 @@ local function repeated(reply)
       argument = argument + 1 + arguments[operation]
     end
   end
+  while ARGV[argument] do
+    local buckets = tonumber(ARGV[argument + 3])
+    for _ = 1, tonumber(ARGV[argument + 2]) do
+      if reply[answer] == 0 then reply[answer + 1] = max(0, reply[answer + 1] - elapsed) end
+      answer = answer + 3 + 6 * buckets
+    end
+    argument = argument + 4 + 2 * buckets
+  end
   return reply
 end
 
@@ -763,8 +822,7 @@ end
 if notAfter > 0 and now > notAfter then return { now, 1 } end
 
 local reply = { now, 0 }
-local saves = {}
-local argument = 5
+local buckets, argument = {}, 5
 for i = 1, #KEYS do
   local text, operations = ARGV[argument], tonumber(ARGV[argument + 1])
   argument = argument + 2
@@ -792,7 +850,8 @@ for i = 1, #KEYS do
       end
     elseif operation == 'giveBack' then
       local returned = giveBack(state, a, tonumber(ARGV[argument + 2]), tonumber(ARGV[argument + 3]),
-        tonumber(ARGV[argument + 4]), tonumber(ARGV[argument + 5]), tonumber(ARGV[argument + 6]))
+        tonumber(ARGV[argument + 4]), tonumber(ARGV[argument + 5]), tonumber(ARGV[argument + 6]),
+        tonumber(ARGV[argument + 7]), tonumber(ARGV[argument + 8]))
       reply[n + 1] = returned
       if returned > 0 then changed = true end
     elseif operation == 'charge' then
@@ -812,12 +871,51 @@ for i = 1, #KEYS do
     end
     argument = argument + 1 + arguments[operation]
   end
-  if changed and not failed then
+  buckets[i] = {
+    state = state, rules = rules, text = text, expires = expires, failed = failed, starts = starts, changed = changed
+  }
+end
+
+while ARGV[argument] do
+  local minWait, maxWait = tonumber(ARGV[argument]), tonumber(ARGV[argument + 1])
+  local times, size = tonumber(ARGV[argument + 2]), tonumber(ARGV[argument + 3])
+  argument = argument + 4
+  local parts, states, amounts, failed = {}, {}, {}, nil
+  for part = 1, size do
+    parts[part], amounts[part] = buckets[tonumber(ARGV[argument])], tonumber(ARGV[argument + 1])
+    states[part] = parts[part].state
+    if parts[part].failed then failed = failed or part end
+    argument = argument + 2
+  end
+  for _ = 1, times do
+    local n = #reply
+    local code, value, refusing = 3, 0, failed
+    if not failed then code, value, refusing = waitTogether(states, amounts, minWait, maxWait) end
+    reply[n + 1], reply[n + 2], reply[n + 3] = code, value, refusing
+    n = n + 3
+    for part = 1, size do
+      local bucket = parts[part]
+      if code == 0 then
+        reply[n + 1], reply[n + 2], reply[n + 3], reply[n + 4], reply[n + 5], reply[n + 6] =
+          reserveAt(bucket.state, amounts[part], now + value)
+      else
+        for i = 1, 6 do reply[n + i] = 0 end
+      end
+      if code == 0 or bucket.starts or bucket.state.amount == 0 then bucket.changed = true end
+      n = n + 6
+    end
+  end
+end
+
+local saves = {}
+for i = 1, #KEYS do
+  local bucket = buckets[i]
+  if bucket.changed and not bucket.failed then
     local told = client ~= '' and #saves == 0
-    local needed = forgottenAt(state, rules)
+    local needed = forgottenAt(bucket.state, bucket.rules)
     if told then needed = max(needed, now + clientSpan) end
-    local lives = needed > expires and needed + clientSpan
-    saves[#saves + 1] = { i, packState(state, rules, text, lives or expires), told, lives }
+    local lives = needed > bucket.expires and needed + clientSpan
+    saves[#saves + 1] = { i, packState(bucket.state, bucket.rules, bucket.text, lives or bucket.expires), told, lives }
   end
 end
 

@@ -108,7 +108,7 @@ export class PermitLost extends Schema.TaggedError<PermitLost>("steindamm/Permit
  * slot now · `WrongNode`: another node serves the slot · `Busy`: another script blocks the server · `Misconfigured`:
  * the server refuses writes (`MISCONF`, `NOREPLICAS`) · `OutOfMemory`: `maxmemory` is reached · `WrongType`: something
  * else lives under our key · `Unauthorized`: credentials or ACL · `Script`: the script itself failed · `Closed`: the
- * layer or limiter is closed.
+ * layer or limiter is closed · `NotInstalled`: there is no ioredis to connect with.
  */
 export type BackendErrorReason = typeof BackendErrorReason.Type
 
@@ -127,6 +127,7 @@ const BackendErrorReason = Schema.Literals([
   "Unauthorized",
   "Script",
   "Closed",
+  "NotInstalled",
   "Unknown"
 ])
 
@@ -145,6 +146,7 @@ const advice: Record<BackendErrorReason, string> = {
   Unauthorized: "refuses these credentials: check user, password and ACL",
   Script: "failed to run the limiter's script: this is a bug, please report it",
   Closed: "is closed: the limiter was used after its layer or adapter had ended",
+  NotInstalled: "needs ioredis, which could not be loaded: npm install ioredis",
   Unknown: "failed in an unexpected way: see the cause"
 }
 

@@ -18,6 +18,14 @@ import { BackendError, InvalidOptions, type LimiterKind } from "./Errors.ts"
 import { makeEffectRedis } from "./internal/effectRedis.ts"
 import { keySlot } from "./internal/keySlot.ts"
 import { limiterKey } from "./internal/limiterKeys.ts"
+import {
+  addressRule,
+  defaultKeyPrefix,
+  isAddress,
+  isKeyPrefix,
+  keyPrefixRule,
+  withoutCredentials
+} from "./internal/redisAddress.ts"
 import { isCluster, RedisConnection } from "./internal/redisConnection.ts"
 import { makeSubscriptions } from "./internal/redisSubscriptions.ts"
 import type { RedisScript } from "./RedisScript.ts"
@@ -207,8 +215,8 @@ export class RedisClient extends Context.Service<
 const defaultUrl = Config.Redacted("REDIS_URL").pipe(Config.withDefault(Redacted.make("redis://localhost:6379")))
 
 const make = Effect.fnUntraced(function* (template: Redis | Cluster, settings: RedisClientSettings) {
-  const keyPrefix = (template.options.keyPrefix ?? "") + (settings.keyPrefix ?? "steindamm:")
-  if (/[{}]/.test(keyPrefix)) return yield* invalid("keyPrefix", keyPrefix, "a string without braces")
+  const keyPrefix = (template.options.keyPrefix ?? "") + (settings.keyPrefix ?? defaultKeyPrefix)
+  if (!isKeyPrefix(keyPrefix)) return yield* invalid("keyPrefix", keyPrefix, keyPrefixRule)
   const replyTimeout = Option.getOrUndefined(Duration.fromInput(settings.replyTimeout ?? "2 seconds"))
   if (replyTimeout === undefined || !(Duration.toMillis(replyTimeout) >= 1) || !Duration.isFinite(replyTimeout)) {
     return yield* invalid("replyTimeout", settings.replyTimeout, "a finite duration of at least 1 millisecond")
@@ -286,11 +294,7 @@ const templateOf = (options: RedisClientOptions): Effect.Effect<Redis | Cluster,
   }
   const address = Redacted.isRedacted(url) ? Redacted.value(url) : url
   if (address !== undefined && !isAddress(address)) {
-    return invalid(
-      "url",
-      withoutCredentials(address),
-      "a URL that begins with redis:// or rediss://, or the path of a socket"
-    )
+    return invalid("url", withoutCredentials(address), addressRule)
   }
   return Effect.sync(() =>
     address === undefined
@@ -298,11 +302,6 @@ const templateOf = (options: RedisClientOptions): Effect.Effect<Redis | Cluster,
       : new Redis(address, { ...redisOptions, lazyConnect: true })
   )
 }
-
-const isAddress = (address: string): boolean =>
-  /^rediss?:\/\/./.test(address) ? URL.canParse(address) : address.startsWith("/")
-
-const withoutCredentials = (address: string): string => address.replace(/\/\/.*@/, "//…@")
 
 const invalid = (field: string, value: unknown, rule: string): InvalidOptions =>
   new InvalidOptions({ name: "RedisClient", field, value, rule })

@@ -170,10 +170,14 @@ const bucketFields = [
   "windowStartTime"
 ] satisfies ReadonlyArray<keyof TokenBucketOptions>
 
-/** Check a token bucket's options; `now` in milliseconds since 1970. */
-export const bucketConfig = (options: unknown, now: number): Result.Result<BucketConfig, InvalidOptions> =>
+/** Check a token bucket's options; `now` in milliseconds since 1970. Others, if any, are checked elsewhere. */
+export const bucketConfig = (
+  options: unknown,
+  now: number,
+  others: ReadonlyArray<string> = []
+): Result.Result<BucketConfig, InvalidOptions> =>
   read(() => {
-    const reader = new Reader(options, bucketFields)
+    const reader = new Reader(options, [...bucketFields, ...others])
     const capacity = reader.number(
       "capacity",
       5,
@@ -237,10 +241,13 @@ const capacityRule = `an integer from 1 to ${maxCapacity}`
 const isCapacity = (n: unknown): n is number =>
   Number.isInteger(n) && (n as number) >= 1 && (n as number) <= maxCapacity
 
-/** Check a semaphore's options. */
-export const semaphoreConfig = (options: unknown): Result.Result<SemaphoreConfig, InvalidOptions> =>
+/** Check a semaphore's options. Others, if any, are checked elsewhere. */
+export const semaphoreConfig = (
+  options: unknown,
+  others: ReadonlyArray<string> = []
+): Result.Result<SemaphoreConfig, InvalidOptions> =>
   read(() => {
-    const reader = new Reader(options, semaphoreFields)
+    const reader = new Reader(options, [...semaphoreFields, ...others])
     return {
       name: reader.name,
       capacity: reader.number("capacity", 5, capacityRule, isCapacity),

@@ -54,15 +54,21 @@ export interface SemaphoreStore {
 const currentContext = <R>(): Context.Context<R> =>
   (Fiber.getCurrent() as Fiber.Fiber<unknown>).context as Context.Context<R>
 
+export const lostError = (name: string, grant: Grant): PermitLost =>
+  new PermitLost({ name, permitId: grant.id, fencingToken: grant.fencingToken })
+
+/** For a request that was willing to wait. */
+export const refusalError = (
+  { name, maxSleep }: SemaphoreConfig,
+  refusal: Refusal,
+  permits: number
+): MaxSleepExceeded | InvalidOptions =>
+  refusal._tag === "TimeUp"
+    ? new MaxSleepExceeded({ name, kind: "Semaphore", maxSleep: durationOf(maxSleep) })
+    : invalidPermits(name, permits, refusal.capacity)
+
 export const makeSemaphoreLimiter = (config: SemaphoreConfig, store: SemaphoreStore): SemaphoreLimiter => {
   const { name, maxSleep, capacity } = config
-
-  const lostError = (grant: Grant) => new PermitLost({ name, permitId: grant.id, fencingToken: grant.fencingToken })
-
-  const refusal = (answer: Refusal, permits: number) =>
-    answer._tag === "TimeUp"
-      ? new MaxSleepExceeded({ name, kind: "Semaphore", maxSleep: durationOf(maxSleep) })
-      : invalidPermits(name, permits, answer.capacity)
 
   const { takeNow = () => undefined } = store
 
@@ -79,13 +85,15 @@ export const makeSemaphoreLimiter = (config: SemaphoreConfig, store: SemaphoreSt
       maxSleep,
       restore,
       (answer): Effect.Effect<A, E | SemaphoreError | InvalidOptions, R> =>
-        "_tag" in answer ? Effect.fail(refusal(answer, permits)) : onGranted(answer)
+        "_tag" in answer ? Effect.fail(refusalError(config, answer, permits)) : onGranted(answer)
     )
   }
 
   // Work that was interrupted because its permit is lost ends with that news.
   const outcome = <A, E>(grant: Grant, exit: Exit.Exit<A, E>): Exit.Exit<A, E | PermitLost> =>
-    grant.isLost && (Exit.isSuccess(exit) || Cause.hasInterruptsOnly(exit.cause)) ? Exit.fail(lostError(grant)) : exit
+    grant.isLost && (Exit.isSuccess(exit) || Cause.hasInterruptsOnly(exit.cause))
+      ? Exit.fail(lostError(name, grant))
+      : exit
 
   /**
    * Runs work that ends when its permit is lost. It needs a fiber of its own: one that was interrupted can't go on to
@@ -126,7 +134,7 @@ export const makeSemaphoreLimiter = (config: SemaphoreConfig, store: SemaphoreSt
     grant.onLost = () => {
       for (const listener of listeners) listener()
     }
-    const failed = Effect.suspend(() => Effect.fail(lostError(grant)))
+    const failed = Effect.suspend(() => Effect.fail(lostError(name, grant)))
     return {
       name,
       id: grant.id,

@@ -106,15 +106,53 @@ const asked = TokenBucket.make({ name: "bucket" }).pipe(
 Effect.runPromise(asked.pipe(Effect.provide(LocalLive))).then(console.log)
 `
 
+const promises = (connection: string) => `
+const limited = async () => {
+  const limiters = [createTokenBucket({ name: "bucket"${connection} }), createSemaphore({ name: "semaphore"${connection} })]
+  const [bucket, semaphore] = limiters
+  const permit = await semaphore.acquire({ permits: 2, signal: AbortSignal.timeout(10_000) })
+  permit.release()
+  const answer = await bucket.withPermit(() => semaphore.withPermit(async ({ signal }) => signal.aborted || "works"))
+  for (const limiter of limiters) await limiter.close()
+  return answer
+}
+
+limited().then(console.log, ({ reason, message }) => console.log(reason, message))
+`
+
+const overRedis = ", redis: process.env.REDIS_URL"
+
+const promiseProgram = (connection = ""): string => `
+import { createSemaphore, createTokenBucket } from "steindamm/promise"
+${promises(connection)}`
+
+const requiringProgram = (connection = ""): string => `
+const { createSemaphore, createTokenBucket } = require("steindamm/promise")
+${promises(connection)}`
+
 // What is any would be accepted.
 const wrongProgram = `
 import { TokenBucket } from "steindamm"
+import { createSemaphore } from "steindamm/promise"
 import { RedisClient } from "steindamm/redis"
 
 // @ts-expect-error: a capacity is a number
 TokenBucket.make({ name: "bucket", capacity: "2" })
 // @ts-expect-error: a URL is a string
 RedisClient.layer({ url: 6379 })
+// @ts-expect-error: a client is none of any kind
+createSemaphore({ name: "semaphore", redis: {} })
+// @ts-expect-error: what work gives is what is promised
+const count: number = await createSemaphore({ name: "semaphore" }).withPermit(async () => "text")
+`
+
+const usingProgram = `
+import { Redis } from "ioredis"
+import { createSemaphore } from "steindamm/promise"
+
+await using limiter = createSemaphore({ name: "semaphore", redis: new Redis() })
+await using permit = await limiter.acquire()
+const token: number = permit.fencingToken
 `
 
 interface Metafile {
@@ -125,13 +163,14 @@ interface Metafile {
 }
 
 /** Bundles a program with everything that it imports. */
-const bundle = (project: string, name: string, program: string) => {
+const bundle = (project: string, name: string, program: string, options: ReadonlyArray<string> = []) => {
   writeFileSync(join(project, `${name}.mjs`), program)
   const meta = join(project, `${name}.json`)
   const out = join(project, `${name}.bundle.mjs`)
   run(project, bin("esbuild"), [
     ...[`${name}.mjs`, "--bundle", "--platform=node", "--format=esm"],
-    ...[`--metafile=${meta}`, `--outfile=${out}`]
+    ...[`--metafile=${meta}`, `--outfile=${out}`],
+    ...options
   ])
   const { inputs, outputs }: Metafile = JSON.parse(readFileSync(meta, "utf8"))
   const [output] = Object.values(outputs)
@@ -171,6 +210,32 @@ try {
     says(run(bare, "node", ["http.mjs"]), "works")
   })
 
+  for (const project of [bare, full]) {
+    const where = `under Node ${systemNode}, ${project === bare ? "without" : "with"} ioredis`
+    check(`limits promises in one process ${where}, and the process ends`, () => {
+      writeFileSync(join(project, "promise.mjs"), promiseProgram())
+      says(run(project, "node", ["promise.mjs"]), "works")
+    })
+  }
+
+  check(`limits promises over Redis under Node ${systemNode}, and the process ends`, () => {
+    writeFileSync(join(full, "promise-redis.mjs"), promiseProgram(overRedis))
+    says(run(full, "node", ["promise-redis.mjs"], { REDIS_URL }), "works")
+  })
+
+  check("limits promises of programs that require it, under the Node of our tools", () => {
+    writeFileSync(join(full, "promise.cjs"), requiringProgram())
+    says(run(full, bin("node"), ["promise.cjs"]), "works")
+    writeFileSync(join(full, "promise-redis.cjs"), requiringProgram(overRedis))
+    says(run(full, bin("node"), ["promise-redis.cjs"], { REDIS_URL }), "works")
+  })
+
+  check("says to promises which package a Redis needs", () => {
+    writeFileSync(join(bare, "promise-redis.mjs"), promiseProgram(overRedis))
+    const output = run(bare, "node", ["promise-redis.mjs"], { REDIS_URL })
+    assert(/^NotInstalled .*npm install ioredis/.test(output), output)
+  })
+
   check("says which package its Redis part needs", () => {
     writeFileSync(
       join(bare, "missing.mjs"),
@@ -193,8 +258,21 @@ try {
     says(run(full, "node", [out]), "works")
   })
 
+  check("bundles promises without ioredis, which is loaded from its package, and the bundle runs", () => {
+    const { modules, out } = bundle(full, "promises", promiseProgram(overRedis), ["--external:ioredis"])
+    assert(
+      !modules.some((module) => module.includes("node_modules/ioredis/")),
+      `the bundle holds ${modules.join(", ")}`
+    )
+    says(run(full, "node", [out], { REDIS_URL }), "works")
+  })
+
   check("leaves nothing in a bundle that does not use it", () => {
-    const { bytes } = bundle(full, "unused", `import "steindamm"\nimport "steindamm/http"\nimport "steindamm/redis"\n`)
+    const { bytes } = bundle(
+      full,
+      "unused",
+      `import "steindamm"\nimport "steindamm/http"\nimport "steindamm/promise"\nimport "steindamm/redis"\n`
+    )
     assert(bytes === 0, `${bytes} bytes are left`)
   })
 
@@ -208,6 +286,8 @@ try {
         writeFileSync(join(full, "local.ts"), localProgram)
         writeFileSync(join(full, "redis.ts"), redisProgram)
         writeFileSync(join(full, "http.ts"), httpProgram)
+        writeFileSync(join(full, "promise.ts"), promiseProgram())
+        writeFileSync(join(full, "using.ts"), usingProgram)
         writeFileSync(join(full, "wrong.ts"), wrongProgram)
         writeFileSync(
           join(full, "tsconfig.json"),

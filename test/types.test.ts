@@ -30,6 +30,7 @@ import {
   throttle
 } from "steindamm"
 import { limitRequests, rateLimit } from "steindamm/http"
+import { createSemaphore, createTokenBucket } from "steindamm/promise"
 import { RedisClient, RedisLive } from "steindamm/redis"
 import { expectTypeOf, it } from "vitest"
 
@@ -259,10 +260,46 @@ const describeHttp = () => {
   >()
 }
 
+const describePromises = async () => {
+  const limiter = createTokenBucket({ name: "name", refillFrequency: "1 minute" })
+  const semaphore = createSemaphore({ name: "name", redis: "redis://localhost" })
+  expectTypeOf(limiter.withPermit(async () => "text")).toEqualTypeOf<Promise<string>>()
+  expectTypeOf(
+    limiter.withPermit(({ signal }) => signal, { permits: 2, signal: new AbortController().signal })
+  ).toEqualTypeOf<Promise<AbortSignal>>()
+  expectTypeOf(semaphore.withPermit(({ fencingToken }) => fencingToken, 2)).toEqualTypeOf<Promise<number>>()
+  // @ts-expect-error tokens are spent, there is no token to be fenced with
+  limiter.withPermit(({ fencingToken }) => fencingToken)
+  // @ts-expect-error the number of permits is a number
+  limiter.withPermit(() => {}, { permits: "2" })
+  // @ts-expect-error there is no such option
+  createSemaphore({ name: "name", refillFrequency: "1 minute" })
+  // @ts-expect-error a client of another library
+  createSemaphore({ name: "name", redis: { get: () => {} } })
+
+  const f = semaphore.wrap((n: number, text?: string) => Promise.resolve([n, text] as const))
+  expectTypeOf(f(1)).toEqualTypeOf<Promise<readonly [number, string | undefined]>>()
+  // @ts-expect-error the arguments stay what they are
+  f("1")
+  const method = limiter.wrap(function (this: Date, n: number) {
+    return this.getTime() + n
+  })
+  expectTypeOf(method.call(new Date(), 1)).toEqualTypeOf<Promise<number>>()
+  // @ts-expect-error the method needs its object
+  method(1)
+
+  await using permit = await semaphore.acquire()
+  using tokens = await limiter.acquire(2)
+  expectTypeOf(permit.signal).toEqualTypeOf<AbortSignal>()
+  expectTypeOf(tokens.settle(1)).toEqualTypeOf<Promise<void>>()
+  expectTypeOf(await semaphore.tryAcquire()).toEqualTypeOf<typeof permit | undefined>()
+}
+
 it("the types are checked by the compiler", () => {
   expectTypeOf(describeTypes).toBeFunction()
   expectTypeOf(describeKeyedTypes).toBeFunction()
   expectTypeOf(describePipelines).toBeFunction()
   expectTypeOf(describeStreams).toBeFunction()
   expectTypeOf(describeHttp).toBeFunction()
+  expectTypeOf(describePromises).toBeFunction()
 })

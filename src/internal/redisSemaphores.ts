@@ -285,7 +285,7 @@ class RemoteSemaphore {
         for (const notice of notices) this.hear(notice)
         // A reply that was lost may have held notices.
         if (isRepeated) this.keepWaiters()
-        if (next >= 0) this.lookSoon(this.now() + next + afterwards)
+        this.expectChance(next)
         return []
       }
     })
@@ -441,9 +441,10 @@ class RemoteSemaphore {
     this.around.lookAt(this.keepAt)
   }
 
-  private lookSoon(moment: number): void {
-    this.lookAt = Math.min(this.lookAt, moment)
-    this.around.lookAt(this.lookAt)
+  /** The latest news counts: the lease that was to end before has been renewed since, or everybody has left. */
+  private expectChance(next: number): void {
+    this.lookAt = next >= 0 ? this.now() + next + afterwards : Number.POSITIVE_INFINITY
+    if (next >= 0) this.around.lookAt(this.lookAt)
   }
 
   /** Does what is due; gives the next moment when something will be, or undefined if nothing is under way. */

@@ -28,6 +28,8 @@ export interface SwarmResult {
   readonly admissions: number
   /** The most permits in use at any moment. */
   readonly peak: number
+  /** The longest time, in milliseconds, for which more permits were in use than there are. */
+  readonly longestOverlap: number
   readonly interrupted: number
   readonly maxSleepExceeded: number
   readonly backendErrors: ReadonlyArray<BackendError>
@@ -54,6 +56,19 @@ export const runSwarm = (options: SwarmOptions): Effect.Effect<SwarmResult, Back
       const seen = { admissions: 0, peak: 0, interrupted: 0, maxSleepExceeded: 0, lost: 0 }
       const backendErrors: Array<BackendError> = []
       let inside = 0
+      let longestOverlap = 0
+      let overSince: number | undefined
+      const clock = yield* Clock.Clock
+      const use = (permits: number) => {
+        inside += permits
+        seen.peak = Math.max(seen.peak, inside)
+        const now = clock.currentTimeMillisUnsafe()
+        if (inside > options.semaphore.capacity) overSince ??= now
+        else if (overSince !== undefined) {
+          longestOverlap = Math.max(longestOverlap, now - overSince)
+          overSince = undefined
+        }
+      }
       const tokens = new Set<number>()
       let longestStall = 0
       const start = yield* Clock.currentTimeMillis
@@ -63,18 +78,15 @@ export const runSwarm = (options: SwarmOptions): Effect.Effect<SwarmResult, Back
       const section = (limiter: (typeof limiters)[number], permits: number, hold: number) =>
         Effect.scoped(
           Effect.flatMap(limiter.acquire(permits), (permit) => {
-            inside += permits
+            use(permits)
             seen.admissions++
-            seen.peak = Math.max(seen.peak, inside)
             tokens.add(permit.fencingToken)
             return Effect.andThen(Clock.currentTimeMillis, (now) => {
               longestStall = Math.max(longestStall, now - lastAdmission)
               lastAdmission = now
               return Effect.ensuring(
                 Effect.raceFirst(Effect.sleep(hold), permit.lost),
-                Effect.sync(() => {
-                  inside -= permits
-                })
+                Effect.sync(() => use(-permits))
               )
             })
           })
@@ -121,6 +133,7 @@ export const runSwarm = (options: SwarmOptions): Effect.Effect<SwarmResult, Back
         ...seen,
         repeatedTokens: seen.admissions - tokens.size,
         backendErrors,
+        longestOverlap,
         longestStall,
         leftOver: state.held,
         stillWaiting: state.waiting

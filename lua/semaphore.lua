@@ -37,6 +37,7 @@
 --         acquire id lease giveUp ticket    giveUp: waits for so long; 0: not at all; -1: for ever
 --                                           ticket: its old place in the queue; 0: the end of it
 --         release id                        gives back what it holds, or leaves the queue
+--         revoke id                         takes away what it holds, and tells its client
 --         keep id lease fence               its lease ends `lease` from now; fence: what it holds by; 0: it waits
 --         resize capacity                   counts for everyone, whatever they think; 0: no longer
 --         reset                             all holders and waiters go, and so does what resize set
@@ -51,6 +52,7 @@
 --       3 for each operation
 --           acquire   held fence | queued ticket since | busy (giveUp was 0) | refused capacity (too large) | late
 --           release   released (it held) | left (it waited) | unknown
+--           revoke    released | unknown (it does not hold)
 --           keep      held fence | queued ticket since | unknown (it lost, or its place is gone) | late
 --           resize    resized | late
 --           reset     reset fence | late
@@ -64,10 +66,11 @@
 -- Notices go to the channel <key>:<client>, all for one client in one message, phrases separated by commas
 --       grant id fence       it holds
 --       refuse id capacity   it waited, and has become too large
+--       revoke id fence      it held by that fence, and does so no longer
 --       reset * fence        who holds by a lower fence has lost, who waits since a lower token has left the queue
 
 local firstOperation = 6
-local arguments = { acquire = 4, release = 1, keep = 3, resize = 1, reset = 0, look = 1 }
+local arguments = { acquire = 4, release = 1, revoke = 1, keep = 3, resize = 1, reset = 0, look = 1 }
 
 -- All are checked before the first has an effect: an error half-way would leave the counters wrong.
 local mustSucceed = false
@@ -76,7 +79,7 @@ while at <= #ARGV do
   local operation = ARGV[at]
   at = at + 1 + (arguments[operation] or #ARGV)
   if at > #ARGV + 1 then return redis.error_reply('ERR malformed operation ' .. operation) end
-  mustSucceed = mustSucceed or operation == 'keep' or operation == 'release'
+  mustSucceed = mustSucceed or operation == 'keep' or operation == 'release' or operation == 'revoke'
 end
 
 local key, client, call, max, min = KEYS[1], ARGV[2], redis.call, math.max, math.min
@@ -319,6 +322,13 @@ local function release(id)
   return remove(id)
 end
 
+local function revoke(id)
+  local score = call('ZSCORE', key, 'H' .. id)
+  if not score then return 'unknown' end
+  notify(clientOf(id), 'revoke', id, tonumber(score) - base.H)
+  return release(id)
+end
+
 -- As long as nothing was granted, a holder can be unknown only because the data was lost: it still holds.
 local function recover(id, lease, fence)
   if fence == 0 or sem.graceEnd == 0 then return 'unknown' end
@@ -379,6 +389,8 @@ local function serve(operation, first, second, third, fourth)
     return resize(tonumber(first))
   elseif operation == 'reset' then
     return reset()
+  elseif operation == 'revoke' then
+    return revoke(first)
   end
   return look(tonumber(first))
 end

@@ -244,6 +244,24 @@ try {
     says(run(bare, "node", ["missing.mjs"]), "true")
   })
 
+  for (const project of [bare, full]) {
+    check(`has a command under Node ${systemNode}, ${project === bare ? "without" : "with"} ioredis`, () =>
+      says(run(project, "npx", ["--no", "--", "steindamm", "--version"]), `steindamm v${manifest.version}`)
+    )
+  }
+
+  check("says which package its command needs to reach Redis", () => {
+    const needed = `${manifest.name}: Redis is reached through ioredis, which is not installed here: npm install ioredis`
+    says(run(bare, "sh", ["-c", "npx --no -- steindamm inspect bucket 2>&1 || test $? = 1"]), needed)
+  })
+
+  check("looks into a limiter over Redis by its command", () => {
+    const { limiters } = JSON.parse(
+      run(full, "npx", ["--no", "--", "steindamm", "inspect", "bucket", "--json"], { REDIS_URL })
+    )
+    says(limiters[0].kind, "token-bucket")
+  })
+
   check("can be required, every part of it, under the Node of our tools", () => {
     const parts = Object.keys(manifest.exports).map((part) => part.replace(".", manifest.name))
     const load = parts.map((part) => `Object.keys(require(${JSON.stringify(part)})).length > 0`).join(" && ")

@@ -11,12 +11,12 @@ import { plainLines } from "../examples/demo/render/plainLines.ts"
 import { type Plot, plotLines, timeLine, topFor } from "../examples/demo/render/plot.ts"
 import { hideCursor, redraw, rowsTaken, showCursor } from "../examples/demo/render/redraw.ts"
 import { both, failures, summaryLines } from "../examples/demo/render/summary.ts"
-import { bad, cut, good, type Line, plain, strong, toText, width } from "../examples/demo/render/text.ts"
 import { number, percent, seconds } from "../examples/demo/render/units.ts"
 import type { Run } from "../examples/demo/run.ts"
 import { admissionsPerSecond, mostInFlight } from "../examples/demo/timeline.ts"
 import type { Scene, View } from "../examples/demo/view.ts"
 import { arrival, wavesFor } from "../examples/demo/waves.ts"
+import { bad, cut, good, type Line, plain, strong, toText, width } from "../src/cli/render/text.ts"
 
 const text = (line: Line) => toText(line, false)
 

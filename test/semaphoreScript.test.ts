@@ -99,9 +99,10 @@ describe("lua/semaphore.lua", () => {
       const everything = [
         ...["held", "queued", "busy", "refused", "late"].map((code) => `acquire ${code}`),
         ...["released", "left", "unknown"].map((code) => `release ${code}`),
+        ...["released", "unknown"].map((code) => `revoke ${code}`),
         ...["held", "queued", "unknown", "late"].map((code) => `keep ${code}`),
         ...["resize resized", "resize late", "reset reset", "reset late", "look look"],
-        ...["notice grant", "notice refuse", "notice reset"],
+        ...["notice grant", "notice refuse", "notice revoke", "notice reset"],
         ...["clock set back", "data lost", "process crashed", "recovered", "sent again"]
       ]
       for (const what of everything) assert.isAbove(counts[what] ?? 0, fuzzOperations / 100_000, what)
@@ -116,6 +117,12 @@ describe("lua/semaphore.lua", () => {
       ["leaving is not counted", "sem.waiting = sem.waiting - 1", ""],
       ["a holder still gives up", "'Q' .. id, 'G' .. id)", "'Q' .. id)"],
       ["a release serves nobody", "  sem.headMayFit = true\n  return remove(id)", "  return remove(id)"],
+      ["who loses a permit is not told", "  notify(clientOf(id), 'revoke', id, tonumber(score) - base.H)\n", ""],
+      [
+        "a place in the queue is revoked",
+        "local score = call('ZSCORE', key, 'H' .. id)",
+        "local score = call('ZSCORE', key, 'L' .. id)"
+      ],
       ["a resize serves nobody", "sem.changed, sem.headMayFit = true, true", "sem.changed = true"],
       ["an old ticket at the head waits", "  sem.headMayFit = true\n  sem.token", "  sem.token"],
       ["old tickets are given again", "sem.token = max(sem.token, ticket)", ""],

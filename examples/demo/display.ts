@@ -6,7 +6,7 @@ import { TerminalCapabilities } from "effect/cli"
 import { frame } from "./render/frame.ts"
 import { plainLines } from "./render/plainLines.ts"
 import { hideCursor, redraw, showCursor } from "./render/redraw.ts"
-import { emptyLine, type Line, toText } from "./render/text.ts"
+import { emptyLine, type Line, toText } from "../../src/cli/render/text.ts"
 import type { View } from "./view.ts"
 
 interface Shape {

@@ -469,7 +469,7 @@ class RemoteSemaphore {
     return next
   }
 
-  /** A message from Redis: a grant, a refusal, or that everything was reset. */
+  /** A message from Redis: a grant, a refusal, that a permit was taken away, or that everything was reset. */
   private hear(notice: string): void {
     const [what, id = "", value] = notice.split(" ")
     const number = Number(value)
@@ -484,6 +484,8 @@ class RemoteSemaphore {
     const place = this.places.get(id)
     if (place === undefined) {
       if (what === "grant") this.release(id, patience)
+    } else if (what === "revoke") {
+      if (place.grant?.fencingToken === number) this.lose(place)
     } else if (place.grant === undefined && what === "grant") {
       if (number > place.since) this.granted(place, number, place.sent)
     } else if (place.grant === undefined && what === "refuse") this.end(place, { _tag: "TooLarge", capacity: number })

@@ -1,5 +1,30 @@
 // Generated from lua/ by `npm run generate`.
 
+export const inspectTokenBucketScript: string = `-- Token buckets: what is remembered of one, for whoever looks into it.
+--
+-- Guarantees
+--   Reads only: the bucket is as before, and lives no longer than before.
+--
+-- KEYS  1  a bucket, as token-bucket.lua stores it
+--
+-- Reply nothing if nothing is remembered, otherwise
+--       1 now, by the server's clock: microseconds since 1970
+--       2 the rules: 'capacity amount interval origin initial expiry', in millionths of a token and microseconds
+--       3 to 13 the state: level slot at tail tailSerial serial born surplus held since taken
+--       What these are is told in src/internal/bucket.ts.
+
+local layout, packedLength = '<ddddddddddd', 144
+
+local packed = redis.call('HGET', KEYS[1], 's')
+if not packed then return false end
+local time = redis.call('TIME')
+local reply = { struct.unpack(layout, packed) }
+reply[#reply] = nil -- where it stopped to read
+table.insert(reply, 1, time[1] * 1000000 + time[2])
+table.insert(reply, 2, string.sub(packed, packedLength + 1))
+return reply
+`
+
 export const semaphoreScript: string = `-- Semaphores: leases, weights, strict first-come order, fencing tokens.
 --
 -- Guarantees
@@ -39,6 +64,7 @@ export const semaphoreScript: string = `-- Semaphores: leases, weights, strict f
 --         acquire id lease giveUp ticket    giveUp: waits for so long; 0: not at all; -1: for ever
 --                                           ticket: its old place in the queue; 0: the end of it
 --         release id                        gives back what it holds, or leaves the queue
+--         revoke id                         takes away what it holds, and tells its client
 --         keep id lease fence               its lease ends \`lease\` from now; fence: what it holds by; 0: it waits
 --         resize capacity                   counts for everyone, whatever they think; 0: no longer
 --         reset                             all holders and waiters go, and so does what resize set
@@ -53,6 +79,7 @@ export const semaphoreScript: string = `-- Semaphores: leases, weights, strict f
 --       3 for each operation
 --           acquire   held fence | queued ticket since | busy (giveUp was 0) | refused capacity (too large) | late
 --           release   released (it held) | left (it waited) | unknown
+--           revoke    released | unknown (it does not hold)
 --           keep      held fence | queued ticket since | unknown (it lost, or its place is gone) | late
 --           resize    resized | late
 --           reset     reset fence | late
@@ -66,10 +93,11 @@ export const semaphoreScript: string = `-- Semaphores: leases, weights, strict f
 -- Notices go to the channel <key>:<client>, all for one client in one message, phrases separated by commas
 --       grant id fence       it holds
 --       refuse id capacity   it waited, and has become too large
+--       revoke id fence      it held by that fence, and does so no longer
 --       reset * fence        who holds by a lower fence has lost, who waits since a lower token has left the queue
 
 local firstOperation = 6
-local arguments = { acquire = 4, release = 1, keep = 3, resize = 1, reset = 0, look = 1 }
+local arguments = { acquire = 4, release = 1, revoke = 1, keep = 3, resize = 1, reset = 0, look = 1 }
 
 -- All are checked before the first has an effect: an error half-way would leave the counters wrong.
 local mustSucceed = false
@@ -78,7 +106,7 @@ while at <= #ARGV do
   local operation = ARGV[at]
   at = at + 1 + (arguments[operation] or #ARGV)
   if at > #ARGV + 1 then return redis.error_reply('ERR malformed operation ' .. operation) end
-  mustSucceed = mustSucceed or operation == 'keep' or operation == 'release'
+  mustSucceed = mustSucceed or operation == 'keep' or operation == 'release' or operation == 'revoke'
 end
 
 local key, client, call, max, min = KEYS[1], ARGV[2], redis.call, math.max, math.min
@@ -321,6 +349,13 @@ local function release(id)
   return remove(id)
 end
 
+local function revoke(id)
+  local score = call('ZSCORE', key, 'H' .. id)
+  if not score then return 'unknown' end
+  notify(clientOf(id), 'revoke', id, tonumber(score) - base.H)
+  return release(id)
+end
+
 -- As long as nothing was granted, a holder can be unknown only because the data was lost: it still holds.
 local function recover(id, lease, fence)
   if fence == 0 or sem.graceEnd == 0 then return 'unknown' end
@@ -381,6 +416,8 @@ local function serve(operation, first, second, third, fourth)
     return resize(tonumber(first))
   elseif operation == 'reset' then
     return reset()
+  elseif operation == 'revoke' then
+    return revoke(first)
   end
   return look(tonumber(first))
 end

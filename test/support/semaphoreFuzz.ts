@@ -16,6 +16,8 @@ export const encode = (operation: Operation): ReadonlyArray<string | number> => 
       return ["acquire", operation.id, operation.lease, operation.giveUp, operation.ticket]
     case "release":
       return ["release", operation.id]
+    case "revoke":
+      return ["revoke", operation.id]
     case "keep":
       return ["keep", operation.id, operation.lease, operation.fence]
     case "resize":

@@ -14,6 +14,7 @@ export type Operation =
       readonly ticket: number
     }
   | { readonly _tag: "release"; readonly id: string }
+  | { readonly _tag: "revoke"; readonly id: string }
   | { readonly _tag: "keep"; readonly id: string; readonly lease: number; readonly fence: number }
   | { readonly _tag: "resize"; readonly capacity: number }
   | { readonly _tag: "reset" }
@@ -201,6 +202,8 @@ export class SemaphoreModel {
         return this.renew(operation.id, operation.lease) ?? (late ? ["late"] : this.acquire(operation))
       case "release":
         return [this.remove(operation.id)]
+      case "revoke":
+        return [this.revoke(operation.id)]
       case "keep":
         return this.renew(operation.id, operation.lease) ?? this.recover(operation, late)
       case "resize":
@@ -213,6 +216,13 @@ export class SemaphoreModel {
       case "look":
         return this.look(operation.count)
     }
+  }
+
+  private revoke(id: string): string {
+    const holder = this.holders.find((one) => one.id === id)
+    if (holder === undefined) return "unknown"
+    this.notify(parse(id).client, `revoke ${id} ${holder.fence}`)
+    return this.remove(id)
   }
 
   private renew(id: string, lease: number): Result | undefined {

@@ -126,7 +126,11 @@ export class Program {
       this.forget(process, entry)
       return [{ _tag: "release", id: entry.id }]
     }
-    if (dice < 0.68 && gone.length > 0) return [{ _tag: "release", id: random.pick(gone).id }]
+    if (dice < 0.66 && gone.length > 0) return [{ _tag: "release", id: random.pick(gone).id }]
+    if (dice < 0.68) {
+      const anyone = this.processes.flatMap(({ entries }) => entries)
+      return anyone.length > 0 ? [{ _tag: "revoke", id: random.pick(anyone).id }] : []
+    }
     if (dice < 0.82) return process.entries.map((entry) => this.keep(entry))
     if (dice < 0.85 && gone.length > 0) return [this.keep(random.pick(gone))]
     if (dice < 0.93) {

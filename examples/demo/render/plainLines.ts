@@ -3,7 +3,7 @@
  */
 import { done, type Run } from "../run.ts"
 import type { Scene, View } from "../view.ts"
-import { type Line, plain, strong } from "./text.ts"
+import { type Line, plain, strong } from "../../../src/cli/render/text.ts"
 import { seconds } from "./units.ts"
 
 const progress = (name: string, run: Run, scene: Scene): Line => {

@@ -3,7 +3,7 @@
  */
 import type { Comparison } from "../comparison.ts"
 import type { Run } from "../run.ts"
-import { bad, faint, good, type Line, plain, type Span, strong } from "./text.ts"
+import { bad, faint, good, type Line, plain, type Span, strong } from "../../../src/cli/render/text.ts"
 
 export interface Row {
   readonly name: string

@@ -1,0 +1,88 @@
+/**
+ * A short visit to Redis: connects to the server, or to every primary of a cluster, or says why that can't be done.
+ */
+import * as Effect from "effect/Effect"
+import type * as Scope from "effect/Scope"
+import { Cluster, Redis } from "ioredis"
+import { type Problem, problem } from "./problem.ts"
+import { addressText, type RedisAddress } from "./redisAddress.ts"
+
+/** Milliseconds. Nothing is tried twice: whoever waits at a terminal wants to hear of trouble at once. */
+const impatient = {
+  lazyConnect: true,
+  connectTimeout: 3_000,
+  commandTimeout: 5_000,
+  enableReadyCheck: false,
+  maxRetriesPerRequest: 0,
+  retryStrategy: () => null
+}
+
+/** The credentials of a cluster's first URL hold for all nodes, which are found without their own. */
+export const nodeOptions = (url: string) => {
+  const { username, password, protocol } = new URL(url)
+  return {
+    ...(username === "" ? {} : { username: decodeURIComponent(username) }),
+    ...(password === "" ? {} : { password: decodeURIComponent(password) }),
+    ...(protocol === "rediss:" ? { tls: {} } : {})
+  }
+}
+
+const whyOf = (error: unknown): string => {
+  const { message, lastNodeError } = error as Error & { readonly lastNodeError?: Error }
+  return lastNodeError?.message ?? message
+}
+
+/** What was asked of Redis, with its error as a sentence. */
+export const ask = <A>(address: RedisAddress, question: () => Promise<A>): Effect.Effect<A, Problem> =>
+  Effect.tryPromise({
+    try: question,
+    catch: (error) => problem(`Redis at ${addressText(address)} does not answer: ${whyOf(error)}`)
+  })
+
+const visit = <Client extends Redis | Cluster>(
+  address: RedisAddress,
+  open: () => Client
+): Effect.Effect<Client, Problem, Scope.Scope> =>
+  Effect.acquireRelease(Effect.sync(open), (client) => Effect.sync(() => client.disconnect())).pipe(
+    Effect.tap((client) => {
+      let trouble: unknown
+      client.on("error", (error) => {
+        trouble = error
+      })
+      return ask(address, () => client.connect().catch((error) => Promise.reject(trouble ?? error)))
+    })
+  )
+
+/** The address as it turns out: a server that is a node of a cluster is asked as one. */
+export const recognized = (address: RedisAddress): Effect.Effect<RedisAddress, Problem> =>
+  address.isCluster
+    ? Effect.succeed(address)
+    : Effect.scoped(
+        Effect.gen(function* () {
+          const server = yield* visit(address, () => new Redis(address.urls[0], impatient))
+          const info = yield* ask(address, () => server.info("cluster"))
+          return { ...address, isCluster: /cluster_enabled:1/.test(info) }
+        })
+      )
+
+export const primaries = (address: RedisAddress): Effect.Effect<ReadonlyArray<Redis>, Problem, Scope.Scope> => {
+  if (!address.isCluster) {
+    return Effect.map(
+      visit(address, () => new Redis(address.urls[0], impatient)),
+      (server) => [server]
+    )
+  }
+  const { retryStrategy, lazyConnect, ...ofNodes } = impatient
+  return Effect.map(
+    visit(
+      address,
+      () =>
+        new Cluster([...address.urls], {
+          lazyConnect,
+          clusterRetryStrategy: retryStrategy,
+          redisOptions: { ...ofNodes, ...nodeOptions(address.urls[0]) }
+        })
+    ),
+    (cluster) => cluster.nodes("master")
+  )
+}

@@ -3,9 +3,9 @@
  */
 import { Effect } from "effect"
 import type { SemaphoreLimiter, TokenBucketLimiter } from "steindamm"
+import { emptyLine, plain } from "../../src/cli/render/text.ts"
 import { Display } from "./display.ts"
 import { summaryLines } from "./render/summary.ts"
-import { emptyLine, plain } from "../../src/cli/render/text.ts"
 import { number } from "./render/units.ts"
 import { makeQueryLimiter, semaphoreScenario } from "./semaphoreScenario.ts"
 import type { Settings } from "./settings.ts"

@@ -3,10 +3,10 @@
  */
 import { Console, Context, Effect, Layer, Terminal } from "effect"
 import { TerminalCapabilities } from "effect/cli"
+import { emptyLine, type Line, toText } from "../../src/cli/render/text.ts"
 import { frame } from "./render/frame.ts"
 import { plainLines } from "./render/plainLines.ts"
 import { hideCursor, redraw, showCursor } from "./render/redraw.ts"
-import { emptyLine, type Line, toText } from "../../src/cli/render/text.ts"
 import type { View } from "./view.ts"
 
 interface Shape {

@@ -1,11 +1,23 @@
 /**
  * The picture of a running scenario: both runs above each other on the same scales, and below them the limiter.
  */
+
+import {
+  accent,
+  bad,
+  cut,
+  emptyLine,
+  faint,
+  good,
+  type Line,
+  plain,
+  strong,
+  width
+} from "../../../src/cli/render/text.ts"
 import { done, type Run } from "../run.ts"
 import type { View } from "../view.ts"
 import { pips, progressBar } from "./meters.ts"
 import { axisLine, type Bar, marginColumns, niceStep, plotLines, timeLine, topFor } from "./plot.ts"
-import { accent, bad, cut, emptyLine, faint, good, type Line, plain, strong, width } from "../../../src/cli/render/text.ts"
 import { number, seconds } from "./units.ts"
 
 export interface Size {

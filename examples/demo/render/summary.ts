@@ -1,9 +1,10 @@
 /**
  * The table at the end of a scenario, in which the two runs stand beside each other.
  */
+
+import { bad, faint, good, type Line, plain, type Span, strong } from "../../../src/cli/render/text.ts"
 import type { Comparison } from "../comparison.ts"
 import type { Run } from "../run.ts"
-import { bad, faint, good, type Line, plain, type Span, strong } from "../../../src/cli/render/text.ts"
 
 export interface Row {
   readonly name: string

@@ -12,7 +12,9 @@ export interface RedisScript<A> {
   readonly source: string
   /** In hexadecimal; what `EVALSHA` takes. */
   readonly sha1: string
-  /** Reads the reply as ioredis gives it: strings, safe integers, null and arrays of these. */
+  /** The reply's strings are any bytes, and come as buffers. Default: they are text. */
+  readonly isBinary?: boolean
+  /** Reads the reply as ioredis gives it: strings or buffers, safe integers, null and arrays of these. */
   readonly decode: (reply: unknown) => A
 }
 
@@ -34,5 +36,6 @@ export interface RedisScript<A> {
 export const makeRedisScript = <A>(script: {
   readonly name: string
   readonly source: string
+  readonly isBinary?: boolean
   readonly decode: (reply: unknown) => A
 }): RedisScript<A> => ({ ...script, sha1: createHash("sha1").update(script.source).digest("hex") })

@@ -35,7 +35,7 @@ const encode = (operation: Operation): ReadonlyArray<string | number> => {
   }
 }
 
-/** How many there are, and each; equal requests in a row are told as one and a number. */
+/** In how many words they are told, and these; equal requests in a row are told as one and a number. */
 const encodeAll = (operations: ReadonlyArray<Operation>): ReadonlyArray<string | number> => {
   const rows: Array<Array<string | number>> = []
   for (const operation of operations) {
@@ -45,7 +45,57 @@ const encodeAll = (operations: ReadonlyArray<Operation>): ReadonlyArray<string |
     else if (last !== undefined && words.every((word, index) => word === last[index])) last[3] = Number(last[3]) + 1
     else rows.push([...words, 1])
   }
-  return [rows.length, ...rows.flat()]
+  return [rows.flat().length, ...rows.flat()]
+}
+
+/** A reply as numbers, and as the error where a key answered with one: an answer to each operation. */
+const decodeAll = (
+  bytes: Buffer,
+  buckets: ReadonlyArray<ReadonlyArray<Operation>>,
+  joint: ReadonlyArray<Joint>
+): ReadonlyArray<number | string> => {
+  let at = 0
+  const number = () => {
+    at += 8
+    return bytes.readDoubleLE(at - 8)
+  }
+  const numbers = (length: number) => Array.from({ length }, number)
+  const [now = 0, decided = 0] = numbers(2)
+  if (decided === 0) return [now, 1]
+  const answers = buckets.flatMap((operations): ReadonlyArray<number | string> => {
+    const known = number()
+    if (known === 2) {
+      const length = number()
+      at += length
+      return [bytes.toString("utf8", at - length, at)]
+    }
+    let alike = 0
+    let run = numbers(0)
+    const reserved = (amount: number) => {
+      if (alike === 0) [alike = 0, ...run] = numbers(7)
+      else run = [...run.slice(0, 2), Number(run[2]) + 1, ...run.slice(3, 5), Number(run[5]) + amount]
+      alike--
+      const [code = 0, value = 0, ...others] = run
+      if (code !== 0) return [code, value, 0, 0, 0, 0]
+      return [code, Math.max(0, value - (now - decided)), ...others]
+    }
+    const answers = operations.flatMap((operation) => {
+      if (operation._tag === "reserve") return reserved(operation.amount)
+      if (operation._tag === "look") return numbers(3)
+      return operation._tag === "giveBack" ? numbers(1) : [0]
+    })
+    assert.strictEqual(alike, 0)
+    return [known, ...answers]
+  })
+  const together = joint.flatMap(({ members, times }) =>
+    Array.from({ length: times }, () => {
+      const [code = 0, value = 0, part = 0] = numbers(3)
+      if (code !== 0) return [code, value, part, ...members.flatMap(() => [0, 0, 0, 0, 0, 0])]
+      return [code, Math.max(0, value - (now - decided)), part, ...members.flatMap(() => numbers(6))]
+    })
+  )
+  assert.strictEqual(at, bytes.length)
+  return [now, 0, ...answers, ...together.flat()]
 }
 
 const encodeRules = ({ capacity, amount, interval, origin, initial, expiry }: Bucket.Rules) =>
@@ -256,17 +306,26 @@ describe("lua/token-bucket.lua", () => {
     keys: ReadonlyArray<string>,
     { now = 0, client = "", call = 0, notAfter = 0 },
     ...buckets: ReadonlyArray<readonly [rules: Bucket.Rules, operations: ReadonlyArray<Operation>]>
-  ): Promise<ReadonlyArray<number>> => runJoint(keys, { now, client, call, notAfter }, buckets, [])
+  ): Promise<ReadonlyArray<number | string>> => runJoint(keys, { now, client, call, notAfter }, buckets, [])
 
   const runJoint = async (
     keys: ReadonlyArray<string>,
     { now = 0, client = "", call = 0, notAfter = 0 },
     buckets: ReadonlyArray<readonly [rules: Bucket.Rules, operations: ReadonlyArray<Operation>]>,
     joint: ReadonlyArray<Joint>
-  ): Promise<ReadonlyArray<number>> => {
-    const perBucket = buckets.flatMap(([rules, operations]) => [encodeRules(rules), ...encodeAll(operations)])
+  ): Promise<ReadonlyArray<number | string>> => {
+    const texts = buckets.map(([rules]) => encodeRules(rules))
+    const perBucket = buckets.flatMap(([, operations], index) => [
+      texts[index] === texts[index - 1] ? "" : String(texts[index]),
+      ...encodeAll(operations)
+    ])
     const words = [now, client, call, notAfter, ...perBucket, ...joint.flatMap(encodeJoint)]
-    return (await redis.evalsha(sha, keys.length, ...keys, ...words)) as never
+    const reply = await redis.callBuffer("evalsha", sha, keys.length, ...keys, ...words)
+    return decodeAll(
+      reply as Buffer,
+      buckets.map(([, operations]) => operations),
+      joint
+    )
   }
 
   const far = async () => {
@@ -431,7 +490,8 @@ describe("lua/token-bucket.lua", () => {
       )
     const first = await call(0)
     // Behind the headers and the answer about one bucket: three numbers and six for each bucket, of each request.
-    const waits = (reply: ReadonlyArray<number>) => [0, 1, 2, 3].map((n) => reply.slice(10 + 15 * n, 12 + 15 * n))
+    const waits = (reply: ReadonlyArray<number | string>) =>
+      [0, 1, 2, 3].map((n) => reply.slice(10 + 15 * n, 12 + 15 * n))
     assert.deepStrictEqual(waits(first), [
       [0, 0],
       [0, 3 * million],
@@ -479,7 +539,7 @@ describe("lua/token-bucket.lua", () => {
     assert.strictEqual(await redis.exists(String(keys[0])), 0)
   })
 
-  it("remembers the last call of each client, in the first bucket that it changed", async () => {
+  it("remembers the last call of each client, in the first bucket, whichever it changed", async () => {
     const prefix = freshKeyPrefix()
     const keys = [`${prefix}{x}1`, `${prefix}{x}2`]
     const now = await far()
@@ -489,8 +549,15 @@ describe("lua/token-bucket.lua", () => {
     const other = await call("b", 1)
     assert.deepStrictEqual(await call("a", 1), first)
     assert.deepStrictEqual(await call("b", 1), other)
-    assert.deepStrictEqual(await redis.hkeys(String(keys[0])), [])
-    assert.sameMembers(await redis.hkeys(String(keys[1])), ["s", "ca", "cb"])
+    assert.sameMembers(await redis.hkeys(String(keys[0])), ["ca", "cb"])
+    assert.deepStrictEqual(await redis.hkeys(String(keys[1])), ["s"])
+    assert.approximately(await redis.pttl(String(keys[0])), 86_400_000 + 120_000, 5000)
+  })
+
+  it("remembers nothing of a call that changed nothing", async () => {
+    const key = `${freshKeyPrefix()}{nothing}`
+    await run([key], { client: "a", call: 1 }, [rules, [{ _tag: "look", amount: million }]])
+    assert.strictEqual(await redis.exists(key), 0)
   })
 
   it("forgets clients that went away a minute ago once there are many", async () => {
@@ -512,10 +579,11 @@ describe("lua/token-bucket.lua", () => {
     const prefix = freshKeyPrefix()
     const keys = [`${prefix}{x}1`, `${prefix}{x}2`]
     await redis.set(String(keys[0]), "something else")
-    const [, , error, , , , , , , disagreed, code] = await run(keys, { client: "a" }, [rules, [one]], [rules, [one]])
+    const [, , error, disagreed, code] = await run(keys, { client: "a" }, [rules, [one]], [rules, [one]])
     assert.match(String(error), /^WRONGTYPE/)
     assert.deepStrictEqual([disagreed, code], [0, 0])
     assert.strictEqual(await redis.get(String(keys[0])), "something else")
+    assert.sameMembers(await redis.hkeys(String(keys[1])), ["s", "ca"])
   })
 
   it("writes nothing for a refusal", async () => {

@@ -6,11 +6,10 @@ import type * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import type { BackendError } from "../Errors.ts"
-import { LinkedList, type Node } from "./linkedList.ts"
 import { monotonicMicros } from "./time.ts"
 
-/** So many operations in one call take the server well below a millisecond. */
-const maxOperations = 128
+/** So many operations in one call take the server about a millisecond. */
+const maxOperations = 256
 
 /** Something asked of the backend, on its way there and back. */
 export class Asked<A> {
@@ -31,7 +30,9 @@ export class Asked<A> {
     return this.exit !== undefined
   }
 
-  readonly answered: Effect.Effect<A, BackendError> = Effect.callback((resume) => this.onAnswer(resume))
+  get answered(): Effect.Effect<A, BackendError> {
+    return Effect.callback((resume) => this.onAnswer(resume))
+  }
 
   onAnswer(listener: (exit: Exit.Exit<A, BackendError>) => void): void {
     const others = this.listener
@@ -82,7 +83,8 @@ export interface Traffic<Request extends Sendable> {
 
 /** Requests that go to one place, one call at a time. */
 export class Lane<Request extends Sendable> {
-  private readonly queue = new LinkedList<Request>()
+  private queue: ReadonlyArray<Request> = []
+  private arriving: Array<Request> = []
   private onItsWay: ReadonlyArray<Request> = []
   private isRunning = false
   private trouble = noAnswer
@@ -94,7 +96,7 @@ export class Lane<Request extends Sendable> {
 
   /** Tells whether the lane was idle before. */
   add(request: Request): boolean {
-    this.queue.add(request)
+    this.arriving.push(request)
     if (this.isRunning) return false
     this.isRunning = true
     // Whoever else asks in this very moment comes along.
@@ -114,7 +116,7 @@ export class Lane<Request extends Sendable> {
   }
 
   unanswered(): ReadonlyArray<Request> {
-    return [...this.onItsWay, ...this.queue].filter((request) => !request.isOver)
+    return [...this.onItsWay, ...this.queue, ...this.arriving].filter((request) => !request.isOver)
   }
 
   private readonly run: Effect.Effect<void> = Effect.suspend(() => {
@@ -130,19 +132,17 @@ export class Lane<Request extends Sendable> {
     return Effect.flatMap(call, (again) => {
       this.trouble = noAnswer
       this.onItsWay = []
-      let before: Node<Request> | null = null
-      for (const request of again) before = this.queue.add(request, before)
+      if (again.length > 0) this.queue = [...again, ...this.queue]
       return this.run
     })
   })
 
   private take(): ReadonlyArray<Request> {
-    const requests: Array<Request> = []
-    for (let node = this.queue.first; node !== undefined && requests.length < maxOperations; node = this.queue.first) {
-      this.queue.remove(node)
-      // Whoever has left the queue was never sent.
-      if (!node.value.isOver) requests.push(node.value)
-    }
-    return requests
+    const arrived = this.arriving
+    this.arriving = []
+    // Whoever has left the queue was never sent.
+    const waiting = (this.queue.length > 0 ? [...this.queue, ...arrived] : arrived).filter((request) => !request.isOver)
+    this.queue = waiting.slice(maxOperations)
+    return waiting.length > maxOperations ? waiting.slice(0, maxOperations) : waiting
   }
 }

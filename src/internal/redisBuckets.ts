@@ -9,7 +9,7 @@ import type * as Fiber from "effect/Fiber"
 import { BackendError } from "../Errors.ts"
 import type { RedisClient } from "../RedisClient.ts"
 import { maxSpan, type Outcome, type Reservation } from "./bucket.ts"
-import type { BucketStore } from "./bucketLimiter.ts"
+import type { Answer, BucketStore } from "./bucketLimiter.ts"
 import { Asked, Lane, type Traffic, type Trouble } from "./lane.ts"
 import type { BucketConfig } from "./options.ts"
 import { failedReply } from "./redisFailure.ts"
@@ -31,73 +31,111 @@ const closed: Trouble = { reason: "Closed", cause: undefined }
 /** A layer that closes waits so long for what is under way. */
 const lastWait = "1 second"
 
-type Operation = "reserve" | "giveBack" | "charge" | "pause" | "look" | "reset"
-
-/** How many numbers the script answers. */
-const answerLength: Record<Operation, number> = { reserve: 6, giveBack: 1, charge: 1, pause: 1, look: 3, reset: 1 }
-
-/** As the script tells that a reservation runs when its bucket alone would have it. */
-const notHeldOff = { level: 0, ahead: -1 }
-
 interface Bucket {
   readonly name: string
   readonly key: string
   readonly rules: string
 }
 
-type Numbers = ReadonlyArray<number>
-
-class Request extends Asked<Numbers> {
+/** What is asked of a bucket. */
+abstract class OfBucket<A> extends Asked<A> {
   readonly bucket: Bucket
-  readonly operation: Operation
-  /** The bucket was known with other rules. */
-  disagreed = false
-  private readonly numbers: Numbers
+  readonly operation: string
 
-  constructor(
-    bucket: Bucket,
-    operation: Operation,
-    numbers: Numbers,
-    deadline: number,
-    undo?: (answer: Numbers) => void
-  ) {
+  constructor(bucket: Bucket, operation: string, deadline: number, undo?: (answer: A) => void) {
     super(deadline, undo)
     this.bucket = bucket
     this.operation = operation
-    this.numbers = numbers
-  }
-
-  /** What the script is told; equal requests say the same. */
-  encode(now: number): ReadonlyArray<number> {
-    const [amount = 0, maxWait = 0] = this.numbers
-    if (this.operation !== "reserve" || maxWait === maxSpan) return this.numbers
-    // The time that the request has waited for its turn counts. To the millisecond, so that those who came together are
-    // equal.
-    return [amount, Math.max(0, Math.min(maxWait, Math.ceil((this.deadline - now) / 1000) * 1000))]
   }
 }
 
-/** The operations of a bucket as arguments of the script: how many, and each; equal requests in a row are one. */
-const encodeAll = (requests: ReadonlyArray<Request>, now: number): ReadonlyArray<string | number> => {
-  const words: Array<string | number> = [0]
-  let operations = 0
-  let times = 0
-  let last: ReadonlyArray<number> = []
-  for (const request of requests) {
-    const { operation } = request
-    const numbers = request.encode(now)
-    if (operation === "reserve" && times > 0 && numbers[0] === last[0] && numbers[1] === last[1]) {
-      words[words.length - 1] = ++times
-      continue
-    }
-    operations++
-    words.push(operation, ...numbers)
-    times = operation === "reserve" ? 1 : 0
-    if (times > 0) words.push(times)
-    last = numbers
+/** Asks for tokens. Those who ask alike, one after the other, are told as one and answered as one, as far as possible. */
+class Reserve extends OfBucket<Answer> {
+  readonly amount: number
+  private readonly maxWait: number
+
+  constructor(bucket: Bucket, amount: number, maxWait: number, deadline: number, undo: (answer: Answer) => void) {
+    super(bucket, "reserve", deadline, undo)
+    this.amount = amount
+    this.maxWait = maxWait
   }
-  words[0] = operations
-  return words
+
+  /**
+   * The time that the request has waited for its turn counts. To the millisecond, so that those who came together ask
+   * alike.
+   */
+  waitFrom(now: number): number {
+    if (this.maxWait === maxSpan) return maxSpan
+    return Math.max(0, Math.min(this.maxWait, Math.ceil((this.deadline - now) / 1000) * 1000))
+  }
+}
+
+/** Asks for anything else, and is answered with so many numbers. */
+class Other extends OfBucket<Numbers> {
+  readonly words: Numbers
+  readonly answers: number
+
+  constructor(bucket: Bucket, operation: keyof typeof answerLength, words: Numbers, deadline: number) {
+    super(bucket, operation, deadline)
+    this.words = words
+    this.answers = answerLength[operation]
+  }
+}
+
+type Request = Reserve | Other
+
+/** How many numbers the script answers. */
+const answerLength = { giveBack: 1, charge: 0, pause: 0, look: 3, reset: 0 }
+
+type Numbers = ReadonlyArray<number>
+
+/** As the script tells that a reservation runs when its bucket alone would have it. */
+const notHeldOff = { level: 0, ahead: -1 }
+
+/** The operations of a bucket as arguments of the script: in how many words they are told, and these. */
+const pushWords = (args: Array<string | number>, requests: ReadonlyArray<Request>, now: number): void => {
+  const start = args.length
+  args.push(0)
+  let last: Reserve | undefined
+  let lastWait = 0
+  let times = 0
+  for (const request of requests) {
+    if (request instanceof Reserve) {
+      const wait = request.waitFrom(now)
+      times = last?.amount === request.amount && lastWait === wait ? times + 1 : 1
+      if (times > 1) args[args.length - 1] = times
+      else args.push("reserve", request.amount, wait, times)
+      last = request
+      lastWait = wait
+    } else {
+      args.push(request.operation, ...request.words)
+      last = undefined
+    }
+  }
+  args[start] = args.length - start - 1
+}
+
+/** Reads the answers to requests for tokens, of which so many in a row are alike. */
+const readReserved = (reply: TokenBucketReply, elapsed: number, disagreed: boolean): ((amount: number) => Answer) => {
+  const { number } = reply
+  let [alike, code, value, serial, beforeSerial, beforeGap, taken] = [0, 0, 0, 0, 0, 0, 0]
+  const outcome = (amount: number): Outcome => {
+    if (code === 1) return { _tag: "TooLong", wait: value }
+    if (code === 2) return { _tag: "Empty", available: value }
+    return {
+      _tag: "Reserved",
+      wait: Math.max(0, value - elapsed),
+      reservation: { amount, serial: serial++, beforeSerial, beforeGap, taken }
+    }
+  }
+  return (amount) => {
+    if (alike === 0) {
+      ;[alike, code, value] = [number(), number(), number()]
+      ;[serial, beforeSerial, beforeGap, taken] = [number(), number(), number(), number()]
+    } else taken += amount
+    alike--
+    return { outcome: outcome(amount), disagreed }
+  }
 }
 
 /** The requests of a call by the key of their bucket, and those that have to go in the next. */
@@ -188,52 +226,43 @@ export class RedisBuckets {
     const bucket = { name, key, rules: [capacity, amount, interval, origin, initial, expiry].join(" ") }
     const lane = this.laneOf(key)
 
-    const send = (operation: Operation, numbers: Numbers, wait: number, undo?: (answer: Numbers) => void) => {
-      const deadline = wait < maxSpan ? monotonicMicros(this.clock) + wait : Number.POSITIVE_INFINITY
-      const request = new Request(bucket, operation, numbers, deadline, undo)
+    const send = <R extends Request>(request: R): R => {
       if (this.isClosed) this.fail(request, closed)
       else {
         this.busy.add(lane)
         lane.add(request)
-        this.deadlines.at(deadline)
+        this.deadlines.at(request.deadline)
       }
       return request
     }
+
+    const after = (wait: number) => (wait < maxSpan ? monotonicMicros(this.clock) + wait : Number.POSITIVE_INFINITY)
+
+    const ask = (operation: keyof typeof answerLength, words: Numbers, wait = patience) =>
+      send(new Other(bucket, operation, words, after(wait)))
 
     const giveBack = (
       { amount: reserved, serial, beforeSerial, beforeGap, taken, before = notHeldOff }: Reservation,
       amount: number
     ) => {
-      const numbers = [amount, reserved, serial, beforeSerial, beforeGap, taken, before.level, before.ahead]
-      return send("giveBack", numbers, aftermath)
+      const { level, ahead } = before
+      return ask("giveBack", [amount, reserved, serial, beforeSerial, beforeGap, taken, level, ahead], aftermath)
     }
 
-    const outcomeOf = (
-      asked: number,
-      [code, value = 0, serial = 0, beforeSerial = 0, beforeGap = 0, taken = 0]: Numbers
-    ): Outcome => {
-      if (code === 1) return { _tag: "TooLong", wait: value }
-      if (code === 2) return { _tag: "Empty", available: value }
-      return { _tag: "Reserved", wait: value, reservation: { amount: asked, serial, beforeSerial, beforeGap, taken } }
-    }
-
-    const giveBackAll = (asked: number) => (answer: Numbers) => {
-      const outcome = outcomeOf(asked, answer)
-      if (outcome._tag === "Reserved") giveBack(outcome.reservation, asked)
+    const undo = ({ outcome }: Answer) => {
+      if (outcome._tag === "Reserved") giveBack(outcome.reservation, outcome.reservation.amount)
     }
 
     return {
-      reserve: (asked, maxWait, restore, onAnswer) =>
+      reserve: (amount, maxWait, restore, onAnswer) =>
         Effect.suspend(() => {
           const wait = maxWait === 0 ? Math.min(maxSleep, patience) : maxWait
-          const request = send("reserve", [asked, maxWait], wait, giveBackAll(asked))
+          const request = send(new Reserve(bucket, amount, maxWait, after(wait), undo))
           const answered = Effect.onExitPrimitive(restore(request.answered), (exit) => {
             if (Exit.isFailure(exit)) request.abandon()
             return undefined
           })
-          return Effect.flatMap(answered, (numbers) =>
-            onAnswer({ outcome: outcomeOf(asked, numbers), disagreed: request.disagreed })
-          )
+          return Effect.flatMap(answered, onAnswer)
         }),
       giveBack: (reservation, amount) => Effect.sync(() => void giveBack(reservation, amount)),
       settle: (reservation, actual) =>
@@ -241,19 +270,19 @@ export class RedisBuckets {
           Effect.asVoid(
             actual <= reservation.amount
               ? giveBack(reservation, reservation.amount - actual).answered
-              : send("charge", [actual - reservation.amount], patience).answered
+              : ask("charge", [actual - reservation.amount]).answered
           )
         ),
-      pause: (duration) => Effect.suspend(() => Effect.asVoid(send("pause", [duration], patience).answered)),
+      pause: (duration) => Effect.suspend(() => Effect.asVoid(ask("pause", [duration]).answered)),
       look: (asked) =>
         Effect.suspend(() =>
-          Effect.map(send("look", [asked], patience).answered, ([available = 0, wait = 0, nextToken = 0]) => ({
+          Effect.map(ask("look", [asked]).answered, ([available = 0, wait = 0, nextToken = 0]) => ({
             available,
             wait: wait < 0 ? Number.POSITIVE_INFINITY : wait,
             nextToken: nextToken < 0 ? Number.POSITIVE_INFINITY : nextToken
           }))
         ),
-      reset: Effect.suspend(() => Effect.asVoid(send("reset", [], patience).answered))
+      reset: Effect.suspend(() => Effect.asVoid(ask("reset", []).answered))
     }
   }
 
@@ -283,8 +312,12 @@ export class RedisBuckets {
     const notAfter =
       deadline === Number.POSITIVE_INFINITY || this.serverAhead === undefined ? 0 : deadline + this.serverAhead
     const args: Array<string | number> = [0, this.clientId, ++this.calls, notAfter]
+    let rules = ""
     for (const ofBucket of buckets.values()) {
-      args.push(ofBucket[0]?.bucket.rules ?? "", ...encodeAll(ofBucket, now))
+      const those = ofBucket[0]?.bucket.rules ?? ""
+      args.push(those === rules ? "" : those)
+      rules = those
+      pushWords(args, ofBucket, now)
     }
     const ran = this.client.run(tokenBucketScript, Array.from(buckets.keys()), args, {
       operation: "token bucket call",
@@ -298,27 +331,28 @@ export class RedisBuckets {
         return left
       },
       onSuccess: (reply) => {
-        const [serverNow, late] = reply as Numbers
-        this.serverAhead = (serverNow ?? 0) - monotonicMicros(this.clock)
-        if (late === 1) return requests
-        this.distribute(reply, buckets)
+        const serverNow = reply.number()
+        const decided = reply.number()
+        this.serverAhead = serverNow - monotonicMicros(this.clock)
+        if (decided === 0) return requests
+        this.distribute(reply, serverNow - decided, buckets)
         return left
       }
     })
   }
 
-  private distribute(reply: TokenBucketReply, buckets: Batch["buckets"]): void {
-    let at = 2
+  private distribute(reply: TokenBucketReply, elapsed: number, buckets: Batch["buckets"]): void {
     for (const requests of buckets.values()) {
-      const disagreed = reply[at++]
+      const known = reply.number()
+      if (known === 2) {
+        const failure = failedReply(new Error(reply.text(reply.number())))
+        for (const request of requests) this.fail(request, failure)
+        continue
+      }
+      const nextReserved = readReserved(reply, elapsed, known === 1)
       for (const request of requests) {
-        const length = answerLength[request.operation]
-        if (typeof disagreed === "string") this.fail(request, failedReply(new Error(disagreed)))
-        else {
-          request.disagreed = disagreed === 1
-          request.answer(Exit.succeed(reply.slice(at, at + length) as Numbers))
-        }
-        at += length
+        if (request instanceof Reserve) request.answer(Exit.succeed(nextReserved(request.amount)))
+        else request.answer(Exit.succeed(Array.from({ length: request.answers }, reply.number)))
       }
     }
   }

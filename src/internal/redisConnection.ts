@@ -101,7 +101,8 @@ class Call extends Command {
   }
 }
 
-const callOptions = { replyEncoding: "utf8" } as const
+const textual = { replyEncoding: "utf8" } as const
+const binary = { replyEncoding: null } as const
 
 /** What a caller wants, the same in every attempt. */
 interface Request<A, E> {
@@ -109,6 +110,7 @@ interface Request<A, E> {
   readonly args: Array<string | number>
   /** The script that the command names, for a server that doesn't know it. */
   readonly source?: string
+  readonly isBinary: boolean
   /** Monotonic microseconds. No attempt begins after it. */
   readonly deadline: number
   readonly retryLost: boolean
@@ -158,10 +160,11 @@ class Attempt<A, E> implements Waiting {
   start(): void {
     const { command, args, deadline } = this.request
     if (deadline !== Number.POSITIVE_INFINITY) this.place = this.connection.deadlines.add(this)
-    this.send(new Call(command, args, callOptions))
+    this.send(command, args)
   }
 
-  private send(call: Call): void {
+  private send(command: string, args: Array<string | number>): void {
+    const call = new Call(command, args, this.request.isBinary ? binary : textual)
     this.call = call
     call.promise.then(this.onReply, this.onError)
     this.connection.client.sendCommand(call)
@@ -172,7 +175,7 @@ class Attempt<A, E> implements Waiting {
   private readonly onError = (error: Error): void => {
     const { source, args } = this.request
     if (source !== undefined && isNoScript(error) && this.call?.name === "evalsha") {
-      if (!this.over) this.send(new Call("eval", args.with(0, source), callOptions))
+      if (!this.over) this.send("eval", args.with(0, source))
     } else {
       this.end(this.connection.failureOf(error, this.call?.written === true))
     }
@@ -248,6 +251,7 @@ export class RedisConnection {
         command: "evalsha",
         args: [script.sha1, keys.length, ...keys, ...args],
         source: script.source,
+        isBinary: script.isBinary === true,
         deadline: options.deadline,
         retryLost: options.retryLost,
         decode: script.decode,
@@ -266,7 +270,7 @@ export class RedisConnection {
     onFailure: (failure: Failure) => E
   ): Effect.Effect<unknown, E> {
     return this.attempt(
-      { command, args: [...args], deadline, retryLost: false, decode: (reply) => reply, onFailure },
+      { command, args: [...args], isBinary: false, deadline, retryLost: false, decode: (reply) => reply, onFailure },
       noFailure
     )
   }

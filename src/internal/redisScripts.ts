@@ -4,13 +4,33 @@
 import { makeRedisScript, type RedisScript } from "../RedisScript.ts"
 import { semaphoreScript as semaphoreSource, tokenBucketScript as tokenBucketSource } from "./scripts.ts"
 
-/** Numbers, and where a bucket could not be read the error that its key answered with. */
-export type TokenBucketReply = ReadonlyArray<number | string>
+/** The reply of `lua/token-bucket.lua`, to be read from front to back. */
+export class TokenBucketReply {
+  private readonly bytes: Buffer
+  private at = 0
+
+  constructor(bytes: Buffer) {
+    this.bytes = bytes
+  }
+
+  readonly number = (): number => {
+    const value = this.bytes.readDoubleLE(this.at)
+    this.at += 8
+    return value
+  }
+
+  text(length: number): string {
+    const start = this.at
+    this.at += length
+    return this.bytes.toString("utf8", start, this.at)
+  }
+}
 
 export const tokenBucketScript: RedisScript<TokenBucketReply> = makeRedisScript({
   name: "token-bucket",
   source: tokenBucketSource,
-  decode: (reply) => reply as TokenBucketReply
+  isBinary: true,
+  decode: (reply) => new TokenBucketReply(reply as Buffer)
 })
 
 /** What an operation came to, and its values. */

@@ -8,6 +8,7 @@ import * as Layer from "effect/Layer"
 import { semaphores, tokenBuckets } from "./internal/backends.ts"
 import { LocalBuckets } from "./internal/localBuckets.ts"
 import { LocalSemaphores } from "./internal/localSemaphores.ts"
+import { observed } from "./internal/observer.ts"
 import { Semaphore } from "./Semaphore.ts"
 import { TokenBucket } from "./TokenBucket.ts"
 
@@ -30,7 +31,8 @@ export const LocalTokenBucketLive: Layer.Layer<TokenBucket> = Layer.effect(
   TokenBucket,
   Effect.clockWith((clock) => {
     const buckets = new LocalBuckets(clock)
-    return Effect.succeed(tokenBuckets((config) => buckets.store(config)))
+    const make = () => tokenBuckets((config) => buckets.store(config))
+    return observed(make, (observer) => observer.tokenBuckets(make(), "local"))
   })
 )
 
@@ -50,10 +52,14 @@ export const LocalTokenBucketLive: Layer.Layer<TokenBucket> = Layer.effect(
  * Effect.runPromise(program.pipe(Effect.provide(LocalSemaphoreLive)))
  * ```
  */
-export const LocalSemaphoreLive: Layer.Layer<Semaphore> = Layer.sync(Semaphore, () => {
-  const kept = new LocalSemaphores()
-  return semaphores((config) => kept.store(config))
-})
+export const LocalSemaphoreLive: Layer.Layer<Semaphore> = Layer.effect(
+  Semaphore,
+  Effect.suspend(() => {
+    const kept = new LocalSemaphores()
+    const make = (onLost?: (name: string) => void) => semaphores((config) => kept.store(config), onLost)
+    return observed(make, (observer) => observer.semaphores(make, "local"))
+  })
+)
 
 /**
  * Both kinds of limiter in this process.

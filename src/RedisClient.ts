@@ -134,6 +134,8 @@ export class RedisClient extends Context.Service<
         readonly deadline: number
         /** Whether the script may run again when it may have run already and the reply was lost. */
         readonly retryLost: boolean
+        /** How many requests the call carries, for metrics. Default: 1. */
+        readonly requests?: number
         /** Told why, each time that the script is going to be tried again. */
         readonly onRetry?: ((failure: Pick<BackendError, "reason" | "cause">) => void) | undefined
       }

@@ -4,6 +4,7 @@
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import { semaphores, tokenBuckets } from "./internal/backends.ts"
+import { observed } from "./internal/observer.ts"
 import { redisBuckets, redisSemaphores } from "./internal/redisBackends.ts"
 import type { RedisClient } from "./RedisClient.ts"
 import { Semaphore } from "./Semaphore.ts"
@@ -15,7 +16,10 @@ import { TokenBucket } from "./TokenBucket.ts"
  */
 export const RedisTokenBucketLive: Layer.Layer<TokenBucket, never, RedisClient> = Layer.effect(
   TokenBucket,
-  Effect.map(redisBuckets, (buckets) => tokenBuckets((config) => buckets.store(config)))
+  Effect.flatMap(redisBuckets, (buckets) => {
+    const make = () => tokenBuckets((config) => buckets.store(config))
+    return observed(make, (observer) => observer.tokenBuckets(make(), "redis"))
+  })
 )
 
 /**
@@ -24,7 +28,10 @@ export const RedisTokenBucketLive: Layer.Layer<TokenBucket, never, RedisClient> 
  */
 export const RedisSemaphoreLive: Layer.Layer<Semaphore, never, RedisClient> = Layer.effect(
   Semaphore,
-  Effect.map(redisSemaphores, (kept) => semaphores((config) => kept.store(config)))
+  Effect.flatMap(redisSemaphores, (kept) => {
+    const make = (onLost?: (name: string) => void) => semaphores((config) => kept.store(config), onLost)
+    return observed(make, (observer) => observer.semaphores(make, "redis"))
+  })
 )
 
 /**

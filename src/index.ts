@@ -14,6 +14,7 @@ export {
 export type { FromConfig, LimiterServiceClass, LimiterServiceFactory } from "./internal/limiterService.ts"
 export type { AnyKeyedLimiter, AnyLimiter, KeyedLimiter, Limiter, LimiterError, Permit } from "./Limiter.ts"
 export { LocalLive, LocalSemaphoreLive, LocalTokenBucketLive } from "./Local.ts"
+export { Observation, type ObservationOptions } from "./Observation.ts"
 export { type RetryAfterOptions, retryAfter } from "./RetryAfter.ts"
 export {
   type Holder,

@@ -81,19 +81,24 @@ export const tokenBuckets = (storeOf: (config: BucketConfig) => BucketStore): To
   })
 }
 
-export const semaphores = (storeOf: (config: SemaphoreConfig) => SemaphoreStore): Semaphore["Service"] =>
+/** `onLost`: told the name of a limiter or of a keyed definition for each lease that could not be kept. */
+export const semaphores = (
+  storeOf: (config: SemaphoreConfig) => SemaphoreStore,
+  onLost: (name: string) => void = () => {}
+): Semaphore["Service"] =>
   Semaphore.of({
     make: (options) =>
       Effect.map(Effect.fromResult(semaphoreConfig(options)), (config) =>
-        makeSemaphoreLimiter(config, storeOf(config))
+        makeSemaphoreLimiter(config, storeOf(config), () => onLost(config.name))
       ),
     makeKeyed: (options) =>
       Effect.map(keyed(semaphoreConfig(options)), (config) => {
+        const lost = () => onLost(config.name)
         const limiter = makeKeyedLimiter<SemaphoreError, PermitLost, SemaphorePermit, SemaphoreState, SemaphoreLimiter>(
           { kind: "Semaphore", name: config.name, maxSleep: durationOf(config.maxSleep) },
           (name) => {
             const ofKey = { ...config, name }
-            return makeSemaphoreLimiter(ofKey, storeOf(ofKey))
+            return makeSemaphoreLimiter(ofKey, storeOf(ofKey), lost)
           }
         )
         return {

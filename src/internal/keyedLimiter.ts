@@ -23,12 +23,18 @@ export const keyedNames = (name: string): ((key: string) => Result.Result<string
 
 /** The verbs of `limiterFor`, by key. */
 export const makeKeyedLimiter = <E, Held, P extends Permit, S, L extends Limiter<E, Held, P, S>>(
-  { kind, name, maxSleep }: Pick<L, "kind" | "name" | "maxSleep">,
+  definition: Pick<L, "kind" | "name" | "maxSleep">,
   limiterFor: (name: string) => L
 ): KeyedLimiter<E, Held, P, S, L> & { readonly kind: L["kind"] } => {
-  const nameFor = keyedNames(name)
-  const forKey = (key: string): Effect.Effect<L, InvalidOptions> =>
-    Effect.fromResult(Result.map(nameFor(key), limiterFor))
+  const nameFor = keyedNames(definition.name)
+  return keyedVerbs(definition, (key) => Effect.fromResult(Result.map(nameFor(key), limiterFor)))
+}
+
+/** The verbs of the limiters that `forKey` gives. */
+export const keyedVerbs = <E, Held, P extends Permit, S, L extends Limiter<E, Held, P, S>>(
+  { kind, name, maxSleep }: Pick<L, "kind" | "name" | "maxSleep">,
+  forKey: (key: string) => Effect.Effect<L, InvalidOptions>
+): KeyedLimiter<E, Held, P, S, L> & { readonly kind: L["kind"] } => {
   return {
     kind,
     name,

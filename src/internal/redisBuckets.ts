@@ -321,6 +321,7 @@ export class RedisBuckets {
     }
     const ran = this.client.run(tokenBucketScript, Array.from(buckets.keys()), args, {
       operation: "token bucket call",
+      requests: requests.length - left.length,
       deadline: deadline + aftermath,
       retryLost: true,
       onRetry: onTrouble

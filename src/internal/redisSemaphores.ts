@@ -262,6 +262,7 @@ class RemoteSemaphore {
     let isRepeated = false
     const ran = client.run(semaphoreScript, [this.key], args, {
       operation: "semaphore call",
+      requests: requests.length,
       name: this.name,
       deadline,
       retryLost: true,

@@ -67,7 +67,12 @@ export const refusalError = (
     ? new MaxSleepExceeded({ name, kind: "Semaphore", maxSleep: durationOf(maxSleep) })
     : invalidPermits(name, permits, refusal.capacity)
 
-export const makeSemaphoreLimiter = (config: SemaphoreConfig, store: SemaphoreStore): SemaphoreLimiter => {
+/** `onLost`: told of each lease that could not be kept. */
+export const makeSemaphoreLimiter = (
+  config: SemaphoreConfig,
+  store: SemaphoreStore,
+  onLost = () => {}
+): SemaphoreLimiter => {
   const { name, maxSleep, capacity } = config
 
   const { takeNow = () => undefined } = store
@@ -112,8 +117,11 @@ export const makeSemaphoreLimiter = (config: SemaphoreConfig, store: SemaphoreSt
       store.release(grant)
       return outcome(grant, exit)
     }
-    grant.onLost = () => work.interruptUnsafe()
-    if (grant.isLost) work.interruptUnsafe()
+    grant.onLost = () => {
+      onLost()
+      work.interruptUnsafe()
+    }
+    if (grant.isLost) grant.onLost()
     const ended = Effect.callback<A, E | PermitLost>((resume) => {
       work.addObserver((exit) => resume(outcome(grant, exit)))
     })
@@ -132,8 +140,10 @@ export const makeSemaphoreLimiter = (config: SemaphoreConfig, store: SemaphoreSt
   const permitOf = (grant: Grant): SemaphorePermit => {
     const listeners = new Set<() => void>()
     grant.onLost = () => {
+      onLost()
       for (const listener of listeners) listener()
     }
+    if (grant.isLost) grant.onLost()
     const failed = Effect.suspend(() => Effect.fail(lostError(name, grant)))
     return {
       name,

@@ -1,0 +1,114 @@
+/**
+ * The numbers of one limiter, or of all limiters of one keyed definition.
+ */
+import type { LimiterKind } from "../Errors.ts"
+import { type Meter, metrics, type Reading } from "./metrics.ts"
+import type { Backend } from "./observer.ts"
+
+/** By what metrics of limiters are told apart. */
+export interface LimiterLabels {
+  readonly limiter: string
+  readonly kind: LimiterKind
+  readonly backend: Backend
+  /** Only if keys are to be told apart as well. */
+  readonly key?: string
+}
+
+/** Why a request was given nothing: the error's tag, or that it wouldn't wait, or that its caller has gone. */
+export type RefusalReason =
+  | "MaxSleepExceeded"
+  | "NoTokensAvailable"
+  | "BackendError"
+  | "InvalidOptions"
+  | "Unavailable"
+  | "Interrupted"
+
+/** These are there with a count of zero before the first refusal, so that it shows as a rise. */
+const usualReasons: Record<LimiterKind, ReadonlyArray<RefusalReason>> = {
+  TokenBucket: ["MaxSleepExceeded", "NoTokensAvailable", "BackendError", "Unavailable", "Interrupted"],
+  Semaphore: ["MaxSleepExceeded", "BackendError", "Unavailable", "Interrupted"]
+}
+
+const secondsOf = (micros: number): number => micros / 1_000_000
+
+/** Told what becomes of requests; times are in microseconds. */
+export class LimiterMeters {
+  readonly labels: LimiterLabels
+  protected readonly meter: Meter
+  private readonly requestsWaiting: Reading
+  private readonly permitsGranted: Reading
+  private readonly recordWait: (seconds: number) => void
+
+  constructor(meter: Meter, labels: LimiterLabels) {
+    this.labels = labels
+    this.meter = meter
+    this.requestsWaiting = meter.reading(metrics.requestsWaiting, { ...labels })
+    this.permitsGranted = meter.reading(metrics.permitsGranted, { ...labels })
+    this.recordWait = meter.histogram(metrics.wait, { ...labels })
+    for (const reason of usualReasons[labels.kind]) this.requestsRefused(reason)
+  }
+
+  private requestsRefused(reason: RefusalReason): Reading {
+    return this.meter.reading(metrics.requestsRefused, { ...this.labels, reason })
+  }
+
+  asked(): void {
+    this.requestsWaiting.value++
+  }
+
+  granted(permits: number, waited: number): void {
+    this.requestsWaiting.value--
+    this.permitsGranted.value += permits
+    this.recordWait(secondsOf(waited))
+  }
+
+  refused(reason: RefusalReason): void {
+    this.requestsWaiting.value--
+    this.requestsRefused(reason).value++
+  }
+
+  /** The work is done. */
+  released(_permits: number, _held: number): void {}
+}
+
+export class BucketMeters extends LimiterMeters {
+  private tokensAvailable: Reading | undefined
+  private readonly onUse: () => void
+
+  constructor(meter: Meter, labels: LimiterLabels, onUse: () => void) {
+    super(meter, labels)
+    this.onUse = onUse
+  }
+
+  override granted(permits: number, waited: number): void {
+    super.granted(permits, waited)
+    this.onUse()
+  }
+
+  /** Someone looked. */
+  counted(tokens: number): void {
+    this.tokensAvailable ??= this.meter.reading(metrics.tokensAvailable, { ...this.labels })
+    this.tokensAvailable.value = tokens
+  }
+}
+
+export class SemaphoreMeters extends LimiterMeters {
+  private readonly permitsInUse: Reading
+  private readonly recordHold: (seconds: number) => void
+
+  constructor(meter: Meter, labels: LimiterLabels) {
+    super(meter, labels)
+    this.permitsInUse = meter.reading(metrics.permitsInUse, { ...labels })
+    this.recordHold = meter.histogram(metrics.hold, { ...labels })
+  }
+
+  override granted(permits: number, waited: number): void {
+    super.granted(permits, waited)
+    this.permitsInUse.value += permits
+  }
+
+  override released(permits: number, held: number): void {
+    this.permitsInUse.value -= permits
+    this.recordHold(secondsOf(held))
+  }
+}

@@ -1,0 +1,107 @@
+/**
+ * The observer that an `Observation` provides: it puts limiters that tell what they do around those of a layer.
+ */
+import * as Clock from "effect/Clock"
+import type * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import { Semaphore, type SemaphoreLimiter } from "../Semaphore.ts"
+import { TokenBucket, type TokenBucketLimiter } from "../TokenBucket.ts"
+import { keyedVerbs } from "./keyedLimiter.ts"
+import { BucketMeters, type LimiterLabels, SemaphoreMeters } from "./limiterMeters.ts"
+import { Meter, metrics } from "./metrics.ts"
+import { observedSemaphore, observedTokenBucket } from "./observedLimiter.ts"
+import { CallMeters, observedRedisClient } from "./observedRedisClient.ts"
+import type { Observer } from "./observer.ts"
+import { TokenLooks } from "./tokenLooks.ts"
+
+export interface ObserverSettings {
+  /** Whether the keys of a keyed limiter are told apart. */
+  readonly byKey: boolean
+  /** How often to look how many tokens are left. */
+  readonly lookEvery: Duration.Duration
+}
+
+type MetersOf<L, M> = (labels: LimiterLabels, limiter?: L) => M
+
+/** The meters of each key's limiter or, if keys are not told apart, the same for all. */
+const metersByKey = <L, M>(byKey: boolean, labels: LimiterLabels, metersOf: MetersOf<L, M>) => {
+  if (!byKey) {
+    const meters = metersOf(labels)
+    return () => meters
+  }
+  const known = new Map<string, M>()
+  return (key: string, limiter: L): M => {
+    const meters = known.get(key) ?? metersOf({ ...labels, key }, limiter)
+    known.set(key, meters)
+    return meters
+  }
+}
+
+export const makeObserver = ({ byKey, lookEvery }: ObserverSettings): Observer => ({
+  tokenBuckets: Effect.fnUntraced(function* (service, backend) {
+    const meter = new Meter(yield* Effect.context<never>())
+    const looks = new TokenLooks()
+    yield* Effect.forkScoped(looks.every(lookEvery))
+
+    const labelsOf = (limiter: string): LimiterLabels => ({ limiter, kind: "TokenBucket", backend })
+
+    const metersOf: MetersOf<TokenBucketLimiter, BucketMeters> = (labels, limiter) => {
+      if (limiter === undefined) return new BucketMeters(meter, labels, () => {})
+      const look = { limiter, onTokens: (tokens: number) => meters.counted(tokens) }
+      const meters = new BucketMeters(meter, labels, () => looks.add(look))
+      return meters
+    }
+
+    return TokenBucket.of({
+      make: (options) =>
+        Effect.map(service.make(options), (limiter) =>
+          observedTokenBucket(limiter, metersOf(labelsOf(limiter.name), limiter), options.tokensToConsume)
+        ),
+      makeKeyed: (options) =>
+        Effect.map(service.makeKeyed(options), (keyed) => {
+          const metersFor = metersByKey(byKey, labelsOf(keyed.name), metersOf)
+          const forKey = (key: string) =>
+            Effect.map(keyed.forKey(key), (limiter) =>
+              observedTokenBucket(limiter, metersFor(key, limiter), options.tokensToConsume)
+            )
+          return {
+            ...keyed,
+            ...keyedVerbs(keyed, forKey),
+            reserve: (key, n) => Effect.flatMap(forKey(key), (limiter) => limiter.reserve(n))
+          }
+        })
+    })
+  }),
+
+  semaphores: Effect.fnUntraced(function* (make, backend) {
+    const meter = new Meter(yield* Effect.context<never>())
+    const labelsOf = (limiter: string): LimiterLabels => ({ limiter, kind: "Semaphore", backend })
+    const leasesLost = (name: string) => meter.reading(metrics.leasesLost, { ...labelsOf(name) })
+    const service = make((name) => {
+      leasesLost(name).value++
+    })
+
+    const metersOf: MetersOf<SemaphoreLimiter, SemaphoreMeters> = (labels) => new SemaphoreMeters(meter, labels)
+
+    return Semaphore.of({
+      make: (options) =>
+        Effect.map(service.make(options), (limiter) => {
+          leasesLost(limiter.name)
+          return observedSemaphore(limiter, metersOf(labelsOf(limiter.name)))
+        }),
+      makeKeyed: (options) =>
+        Effect.map(service.makeKeyed(options), (keyed) => {
+          leasesLost(keyed.name)
+          const metersFor = metersByKey(byKey, labelsOf(keyed.name), metersOf)
+          const forKey = (key: string) =>
+            Effect.map(keyed.forKey(key), (limiter) => observedSemaphore(limiter, metersFor(key, limiter)))
+          return { ...keyed, ...keyedVerbs(keyed, forKey) }
+        })
+    })
+  }),
+
+  redisClient: Effect.fnUntraced(function* (client, kind) {
+    const meter = new Meter(yield* Effect.context<never>())
+    return observedRedisClient(client, new CallMeters(meter, { kind, backend: "redis" }), yield* Clock.Clock)
+  })
+})

@@ -1,0 +1,100 @@
+/**
+ * Limiters that tell what they do, around those that do it.
+ */
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import type * as Scope from "effect/Scope"
+import type { Limiter, Permit } from "../Limiter.ts"
+import type { SemaphoreLimiter } from "../Semaphore.ts"
+import type { TokenBucketLimiter } from "../TokenBucket.ts"
+import type { BucketMeters, LimiterMeters, SemaphoreMeters } from "./limiterMeters.ts"
+import { type ObservedRequest, observeRequest } from "./observedRequest.ts"
+
+type Verb = "withPermit" | "withPermits" | "withPermitsIfAvailable" | "acquire" | "wrap"
+
+const observedVerbs = <E, Held, P extends Permit, S>(
+  limiter: Limiter<E, Held, P, S>,
+  meters: LimiterMeters,
+  usual: number
+): Pick<Limiter<E, Held, P, S>, Verb> => {
+  const guard = <A, E1, R, B, E2>(
+    permits: number,
+    effect: Effect.Effect<A, E1, R>,
+    verb: (work: Effect.Effect<A, E1, R>) => Effect.Effect<B, E2, R>
+  ): Effect.Effect<B, E2, R> =>
+    observeRequest(
+      meters,
+      permits,
+      (request) =>
+        verb(
+          Effect.suspend(() => {
+            request.granted()
+            return effect
+          })
+        ),
+      (request, exit) => {
+        request.ended(exit)
+        return undefined
+      }
+    )
+
+  const keep = (request: ObservedRequest): Effect.Effect<void, never, Scope.Scope> => {
+    request.granted()
+    return Effect.addFinalizer((exit) => Effect.sync(() => request.ended(exit)))
+  }
+
+  const withPermit: Limiter<E, Held, P, S>["withPermit"] = (effect) => guard(usual, effect, limiter.withPermit)
+
+  return {
+    withPermit,
+    withPermits: (n) => {
+      const verb = limiter.withPermits(n)
+      return (effect) => guard(n, effect, verb)
+    },
+    withPermitsIfAvailable: (n) => {
+      const verb = limiter.withPermitsIfAvailable(n)
+      return (effect) => guard(n, effect, verb)
+    },
+    acquire: (n) =>
+      observeRequest(
+        meters,
+        n ?? usual,
+        () => limiter.acquire(n),
+        (request, exit) => {
+          if (Exit.isSuccess(exit)) return keep(request)
+          request.ended(exit)
+          return undefined
+        }
+      ),
+    wrap:
+      (f) =>
+      (...args) =>
+        withPermit(Effect.suspend(() => f(...args)))
+  }
+}
+
+export const observedTokenBucket = (
+  limiter: TokenBucketLimiter,
+  meters: BucketMeters,
+  usual = 1
+): TokenBucketLimiter => ({
+  ...limiter,
+  ...observedVerbs(limiter, meters, usual),
+  reserve: (n) =>
+    observeRequest(
+      meters,
+      n ?? usual,
+      () => limiter.reserve(n),
+      (request, exit) => {
+        if (Exit.isSuccess(exit)) request.reserved(Duration.toMicros(exit.value.delay))
+        else request.ended(exit)
+        return undefined
+      }
+    )
+})
+
+export const observedSemaphore = (limiter: SemaphoreLimiter, meters: SemaphoreMeters): SemaphoreLimiter => ({
+  ...limiter,
+  ...observedVerbs(limiter, meters, 1)
+})

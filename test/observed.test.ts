@@ -1,0 +1,332 @@
+import { assert, describe, it } from "@effect/vitest"
+import { Cause, Effect, Exit, Fiber, Layer, Metric, Option } from "effect"
+import { TestClock } from "effect/testing"
+import { LocalLive, Observation, type ObservationOptions, Semaphore, TokenBucket } from "steindamm"
+import { isolated, reading, seriesOf, sumOf } from "./support/metrics.ts"
+
+const overLocal =
+  (options?: ObservationOptions) =>
+  <A, E>(effect: Effect.Effect<A, E, TokenBucket | Semaphore>) =>
+    isolated(Effect.provide(effect, LocalLive.pipe(Layer.provide(Observation.layer(options)))))
+
+const granted = "steindamm_permits_granted_total"
+const refused = "steindamm_requests_refused_total"
+const waiting = "steindamm_requests_waiting"
+const wait = "steindamm_wait_seconds"
+const inUse = "steindamm_permits_in_use"
+const hold = "steindamm_hold_seconds"
+const lost = "steindamm_leases_lost_total"
+const tokens = "steindamm_tokens_available"
+
+const fork = <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.forkChild(effect, { startImmediately: true })
+
+describe("without observation", () => {
+  it.effect("limiters leave no trace in the metrics", () =>
+    Effect.gen(function* () {
+      const bucket = yield* TokenBucket.make({ name: "bucket" })
+      const semaphore = yield* Semaphore.make({ name: "semaphore" })
+      yield* bucket.withPermit(semaphore.withPermit(Effect.void))
+      yield* TestClock.adjust("1 minute")
+      assert.deepStrictEqual(yield* Metric.snapshot, [])
+    }).pipe(Effect.provide(LocalLive), isolated)
+  )
+})
+
+describe("an observed limiter", () => {
+  it.effect("is labelled by its name, its kind and where its state is", () =>
+    Effect.gen(function* () {
+      yield* TokenBucket.make({ name: "api" })
+      yield* Semaphore.make({ name: "database" })
+      const [bucket, semaphore] = yield* seriesOf(granted)
+      assert.deepStrictEqual(
+        [bucket?.attributes, semaphore?.attributes],
+        [
+          { limiter: "api", kind: "TokenBucket", backend: "local", unit: "{permit}" },
+          { limiter: "database", kind: "Semaphore", backend: "local", unit: "{permit}" }
+        ]
+      )
+    }).pipe(overLocal())
+  )
+
+  it.effect("shows zeroes before it is used, so that the first refusal is seen as a rise", () =>
+    Effect.gen(function* () {
+      yield* TokenBucket.make({ name: "api" })
+      yield* Semaphore.make({ name: "database" })
+      for (const limiter of ["api", "database"]) {
+        for (const reason of ["MaxSleepExceeded", "BackendError", "Unavailable", "Interrupted"]) {
+          assert.strictEqual(yield* reading(refused, { limiter, reason }), 0)
+        }
+        for (const name of [granted, waiting, wait]) assert.strictEqual(yield* reading(name, { limiter }), 0)
+      }
+      for (const name of [inUse, hold, lost]) assert.strictEqual(yield* reading(name), 0)
+    }).pipe(overLocal())
+  )
+
+  it.effect("counts together with others of its name over any layer", () =>
+    Effect.gen(function* () {
+      const use = Effect.flatMap(TokenBucket.make({ name: "api" }), (limiter) => limiter.withPermit(Effect.void)).pipe(
+        Effect.provide(LocalLive.pipe(Layer.provide(Observation.layer())), { local: true })
+      )
+      yield* use
+      yield* use
+      assert.strictEqual(yield* reading(granted), 2)
+      assert.strictEqual((yield* seriesOf(granted)).length, 1)
+    }).pipe(isolated)
+  )
+
+  it.effect("is observed as well if the observation is provided around everything", () =>
+    Effect.gen(function* () {
+      const limiter = yield* TokenBucket.make({ name: "api" })
+      yield* limiter.withPermit(Effect.void)
+      assert.strictEqual(yield* reading(granted), 1)
+    }).pipe(Effect.provide(LocalLive), Effect.provide(Observation.layer()), isolated)
+  )
+})
+
+describe("an observed token bucket", () => {
+  const make = TokenBucket.make({ name: "api", capacity: 3, tokensToConsume: 2, maxSleep: "2 seconds" })
+
+  it.effect("counts the tokens that every verb takes", () =>
+    Effect.gen(function* () {
+      const limiter = yield* TokenBucket.make({ name: "api", capacity: 100, tokensToConsume: 2 })
+      let expected = 0
+      const took = (n: number) => {
+        expected += n
+        return Effect.map(reading(granted), (count) => assert.strictEqual(count, expected))
+      }
+      yield* limiter.withPermit(Effect.void)
+      yield* took(2)
+      yield* limiter.withPermits(3.5)(Effect.void)
+      yield* took(3.5)
+      yield* limiter.withPermitsIfAvailable(4)(Effect.void)
+      yield* took(4)
+      yield* Effect.scoped(limiter.acquire())
+      yield* took(2)
+      yield* Effect.scoped(limiter.acquire(5))
+      yield* took(5)
+      yield* limiter.wrap(() => Effect.void)()
+      yield* took(2)
+      yield* limiter.reserve()
+      yield* took(2)
+      yield* limiter.reserve(6)
+      yield* took(6)
+      assert.strictEqual(yield* reading(wait), 8)
+      assert.strictEqual(yield* reading(waiting), 0)
+    }).pipe(overLocal())
+  )
+
+  it.effect("tells who waits, and afterwards how long", () =>
+    Effect.gen(function* () {
+      const limiter = yield* make
+      yield* limiter.withPermit(Effect.void)
+      const fiber = yield* fork(limiter.withPermit(Effect.void))
+      assert.deepStrictEqual([yield* reading(waiting), yield* reading(granted)], [1, 2])
+      yield* TestClock.adjust("1 second")
+      yield* Fiber.join(fiber)
+      assert.deepStrictEqual([yield* reading(waiting), yield* reading(granted)], [0, 4])
+      assert.deepStrictEqual([yield* reading(wait), yield* sumOf(wait)], [2, 1])
+    }).pipe(overLocal())
+  )
+
+  it.effect("counts what a reservation has to wait as waited for, and nobody as waiting", () =>
+    Effect.gen(function* () {
+      const limiter = yield* make
+      yield* limiter.reserve(3)
+      yield* limiter.reserve(1)
+      assert.deepStrictEqual([yield* reading(waiting), yield* sumOf(wait)], [0, 1])
+    }).pipe(overLocal())
+  )
+
+  it.effect("counts who is refused, and why", () =>
+    Effect.gen(function* () {
+      const limiter = yield* make
+      const quota = yield* TokenBucket.make({ name: "quota", capacity: 1, refillAmount: 0, refillFrequency: 0 })
+      yield* quota.withPermit(Effect.void)
+      yield* Effect.exit(quota.withPermit(Effect.void))
+      assert.strictEqual(yield* reading(refused, { limiter: "quota", reason: "NoTokensAvailable" }), 1)
+
+      yield* limiter.withPermits(3)(Effect.void)
+      assert.isTrue(Option.isNone(yield* limiter.withPermitsIfAvailable(1)(Effect.void)))
+      assert.strictEqual(yield* reading(refused, { limiter: "api", reason: "Unavailable" }), 1)
+
+      yield* Effect.exit(limiter.withPermits(3)(Effect.void))
+      assert.strictEqual(yield* reading(refused, { limiter: "api", reason: "MaxSleepExceeded" }), 1)
+
+      yield* Effect.exit(limiter.withPermits(4)(Effect.void))
+      assert.strictEqual(yield* reading(refused, { limiter: "api", reason: "InvalidOptions" }), 1)
+
+      const fiber = yield* fork(limiter.withPermit(Effect.void))
+      yield* Fiber.interrupt(fiber)
+      assert.strictEqual(yield* reading(refused, { limiter: "api", reason: "Interrupted" }), 1)
+      assert.deepStrictEqual([yield* reading(granted, { limiter: "api" }), yield* reading(waiting)], [3, 0])
+    }).pipe(overLocal())
+  )
+
+  it.effect("does not take the failure of its work for a refusal", () =>
+    Effect.gen(function* () {
+      const outer = yield* TokenBucket.make({ name: "outer" })
+      const inner = yield* TokenBucket.make({ name: "inner", maxSleep: "1 milli", capacity: 1 })
+      yield* inner.withPermit(Effect.void)
+      const exit = yield* Effect.exit(outer.withPermit(inner.withPermit(Effect.void)))
+      assert.isTrue(Exit.isFailure(exit))
+      assert.strictEqual(yield* reading(refused, { limiter: "outer" }), 0)
+      assert.strictEqual(yield* reading(refused, { limiter: "inner" }), 1)
+    }).pipe(overLocal())
+  )
+
+  it.effect("tells how many tokens are left, as long as it is not full again", () =>
+    Effect.gen(function* () {
+      const limiter = yield* TokenBucket.make({ name: "api", capacity: 3 })
+      yield* limiter.withPermits(3)(Effect.void)
+      assert.isNaN(yield* reading(tokens))
+      yield* TestClock.adjust("1 second")
+      assert.strictEqual(yield* reading(tokens), 1)
+      yield* TestClock.adjust("1 second")
+      assert.strictEqual(yield* reading(tokens), 2)
+      yield* TestClock.adjust("5 seconds")
+      assert.strictEqual(yield* reading(tokens), 3)
+    }).pipe(overLocal({ lookEvery: "1 second" }))
+  )
+
+  it.effect("tells how much is left of a quota whenever some of it is used", () =>
+    Effect.gen(function* () {
+      const limiter = yield* TokenBucket.make({ name: "quota", capacity: 3, refillAmount: 0, refillFrequency: 0 })
+      for (const left of [2, 1, 0]) {
+        yield* limiter.withPermit(Effect.void)
+        yield* TestClock.adjust("10 seconds")
+        assert.strictEqual(yield* reading(tokens), left)
+      }
+    }).pipe(overLocal())
+  )
+})
+
+describe("an observed semaphore", () => {
+  const make = Semaphore.make({ name: "database", capacity: 3, maxSleep: "2 seconds" })
+
+  it.effect("tells what is in use, and afterwards how long it was held, whatever the verb", () =>
+    Effect.gen(function* () {
+      const limiter = yield* make
+      const second = Effect.sleep("1 second")
+      const users: ReadonlyArray<readonly [permits: number, use: Effect.Effect<unknown, unknown>]> = [
+        [1, limiter.withPermit(second)],
+        [2, limiter.withPermits(2)(second)],
+        [3, limiter.withPermitsIfAvailable(3)(second)],
+        [1, Effect.scoped(Effect.andThen(limiter.acquire(), second))],
+        [2, Effect.scoped(Effect.andThen(limiter.acquire(2), second))],
+        [1, limiter.wrap(() => second)()]
+      ]
+      let [users_, permits] = [0, 0]
+      for (const [n, use] of users) {
+        const fiber = yield* fork(use)
+        permits += n
+        assert.deepStrictEqual([yield* reading(inUse), yield* reading(granted)], [n, permits])
+        yield* TestClock.adjust("1 second")
+        yield* Fiber.join(fiber)
+        users_++
+        assert.deepStrictEqual([yield* reading(inUse), yield* reading(hold), yield* sumOf(hold)], [0, users_, users_])
+      }
+    }).pipe(overLocal())
+  )
+
+  it.effect("tells who waits, and afterwards how long", () =>
+    Effect.gen(function* () {
+      const limiter = yield* make
+      const first = yield* fork(limiter.withPermits(3)(Effect.sleep("1 second")))
+      const others = yield* fork(
+        Effect.all([limiter.withPermit(Effect.void), limiter.withPermits(2)(Effect.void)], { concurrency: 2 })
+      )
+      assert.strictEqual(yield* reading(waiting), 2)
+      yield* TestClock.adjust("1 second")
+      yield* Effect.all([Fiber.join(first), Fiber.join(others)])
+      assert.deepStrictEqual([yield* reading(waiting), yield* reading(wait), yield* sumOf(wait)], [0, 3, 2])
+    }).pipe(overLocal())
+  )
+
+  it.effect("counts who is refused, and why", () =>
+    Effect.gen(function* () {
+      const limiter = yield* make
+      const holder = yield* fork(limiter.withPermits(3)(Effect.never))
+      yield* limiter.withPermitsIfAvailable(1)(Effect.void)
+      assert.strictEqual(yield* reading(refused, { reason: "Unavailable" }), 1)
+      const late = yield* fork(Effect.exit(limiter.withPermit(Effect.void)))
+      yield* TestClock.adjust("2 seconds")
+      yield* Fiber.join(late)
+      assert.strictEqual(yield* reading(refused, { reason: "MaxSleepExceeded" }), 1)
+      yield* Fiber.interrupt(yield* fork(limiter.withPermit(Effect.void)))
+      assert.strictEqual(yield* reading(refused, { reason: "Interrupted" }), 1)
+      yield* Fiber.interrupt(holder)
+      assert.deepStrictEqual([yield* reading(inUse), yield* reading(waiting), yield* reading(granted)], [0, 0, 3])
+    }).pipe(overLocal())
+  )
+
+  it.effect("counts a lost lease once, whether it is guarded work or a scope that has it", () =>
+    Effect.gen(function* () {
+      const limiter = yield* make
+      const guarded = yield* fork(Effect.exit(limiter.withPermit(limiter.withPermit(Effect.never))))
+      yield* limiter.reset
+      const exit = yield* Fiber.join(guarded)
+      assert.strictEqual(
+        Exit.isFailure(exit) && Cause.findErrorOption(exit.cause).pipe(Option.getOrThrow)._tag,
+        "PermitLost"
+      )
+      assert.deepStrictEqual([yield* reading(lost), yield* reading(inUse)], [2, 0])
+      yield* Effect.gen(function* () {
+        yield* limiter.acquire()
+        yield* limiter.reset
+        yield* Effect.yieldNow
+        assert.deepStrictEqual([yield* reading(lost), yield* reading(inUse)], [3, 1])
+      }).pipe(Effect.scoped)
+      assert.strictEqual(yield* reading(inUse), 0)
+    }).pipe(overLocal())
+  )
+})
+
+describe("an observed limiter by key", () => {
+  it.effect("is labelled by the name of its definition, whatever the keys", () =>
+    Effect.gen(function* () {
+      const bucket = yield* TokenBucket.makeKeyed({ name: "user", capacity: 5, tokensToConsume: 2 })
+      const semaphore = yield* Semaphore.makeKeyed({ name: "host" })
+      for (const key of ["ada", "grace"]) {
+        yield* bucket.withPermit(key)(Effect.void)
+        yield* bucket.reserve(key)
+        yield* Effect.flatMap(bucket.forKey(key), (limiter) => limiter.withPermits(1)(Effect.void))
+        yield* semaphore.withPermits(key, 2)(Effect.void)
+      }
+      const series = yield* seriesOf(granted)
+      assert.deepStrictEqual(
+        series.map(({ attributes }) => attributes?.["limiter"]),
+        ["user", "host"]
+      )
+      assert.strictEqual(yield* reading(granted, { limiter: "user" }), 10)
+      assert.strictEqual(yield* reading(granted, { limiter: "host" }), 4)
+      yield* TestClock.adjust("10 seconds")
+      assert.isNaN(yield* reading(tokens))
+    }).pipe(overLocal())
+  )
+
+  it.effect("is labelled by key as well if that is asked for", () =>
+    Effect.gen(function* () {
+      const bucket = yield* TokenBucket.makeKeyed({ name: "host", capacity: 5, refillFrequency: "1 minute" })
+      const semaphore = yield* Semaphore.makeKeyed({ name: "pool" })
+      yield* bucket.withPermits("a", 1)(Effect.void)
+      yield* bucket.withPermits("b", 2)(Effect.void)
+      yield* bucket.withPermits("b", 1)(Effect.void)
+      yield* semaphore.withPermit("c")(Effect.void)
+      assert.strictEqual(yield* reading(granted, { limiter: "host", key: "a" }), 1)
+      assert.strictEqual(yield* reading(granted, { limiter: "host", key: "b" }), 3)
+      assert.strictEqual(yield* reading(hold, { limiter: "pool", key: "c" }), 1)
+      yield* TestClock.adjust("10 seconds")
+      assert.strictEqual(yield* reading(tokens, { key: "b" }), 2)
+    }).pipe(overLocal({ byKey: true }))
+  )
+})
+
+describe("Observation.layer", () => {
+  it.effect("refuses to look without a pause", () =>
+    Effect.gen(function* () {
+      const exit = yield* Effect.exit(Effect.provide(Effect.void, Observation.layer({ lookEvery: 0 })))
+      const error = Exit.isFailure(exit) ? Option.getOrUndefined(Cause.findErrorOption(exit.cause)) : undefined
+      assert.strictEqual(error?.field, "lookEvery")
+    })
+  )
+})

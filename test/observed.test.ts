@@ -1,8 +1,13 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Cause, Effect, Exit, Fiber, Layer, Metric, Option } from "effect"
+import { Cause, Deferred, Effect, Exit, Fiber, Layer, Metric, Option } from "effect"
 import { TestClock } from "effect/testing"
 import { LocalLive, Observation, type ObservationOptions, Semaphore, TokenBucket } from "steindamm"
+import { RedisClient, RedisLive } from "steindamm/redis"
+import { inject } from "vitest"
+import { freshKeyPrefix } from "./support/keyPrefix.ts"
 import { isolated, reading, seriesOf, sumOf } from "./support/metrics.ts"
+import { quiet } from "./support/redisRun.ts"
+import { startServer } from "./support/servers.ts"
 
 const overLocal =
   (options?: ObservationOptions) =>
@@ -318,6 +323,87 @@ describe("an observed limiter by key", () => {
       yield* TestClock.adjust("10 seconds")
       assert.strictEqual(yield* reading(tokens, { key: "b" }), 2)
     }).pipe(overLocal({ byKey: true }))
+  )
+})
+
+describe("an observed limiter over Redis", () => {
+  const roundTrips = "steindamm_round_trips_total"
+  const roundTrip = "steindamm_round_trip_seconds"
+  const batchSize = "steindamm_batch_size"
+  const errors = "steindamm_backend_errors_total"
+
+  const over =
+    (url: string) =>
+    <A, E>(effect: Effect.Effect<A, E, TokenBucket | Semaphore>) =>
+      effect.pipe(
+        Effect.provide(
+          RedisLive.pipe(
+            Layer.provide(quiet(RedisClient.layer({ url, keyPrefix: freshKeyPrefix() }))),
+            Layer.provide(Observation.layer())
+          )
+        ),
+        isolated
+      )
+
+  it.live("is labelled so, and counts as in memory", () =>
+    Effect.gen(function* () {
+      const bucket = yield* TokenBucket.make({
+        name: "api",
+        capacity: 3,
+        refillFrequency: "1 hour",
+        maxSleep: "1 second"
+      })
+      const semaphore = yield* Semaphore.make({ name: "database", capacity: 1, maxSleep: 100 })
+      yield* bucket.withPermits(3)(semaphore.withPermit(Effect.void))
+      yield* Effect.exit(bucket.withPermit(Effect.void))
+      yield* Effect.exit(semaphore.withPermit(semaphore.withPermit(Effect.void)))
+      assert.strictEqual(yield* reading(granted, { limiter: "api", backend: "redis" }), 3)
+      assert.strictEqual(yield* reading(refused, { limiter: "api", reason: "MaxSleepExceeded" }), 1)
+      assert.strictEqual(yield* reading(granted, { limiter: "database", backend: "redis" }), 2)
+      assert.strictEqual(yield* reading(refused, { limiter: "database", reason: "MaxSleepExceeded" }), 1)
+      assert.deepStrictEqual([yield* reading(inUse), yield* reading(waiting)], [0, 0])
+    }).pipe(over(inject("redisUrl")))
+  )
+
+  it.live("tells how many requests shared how many round trips", () =>
+    Effect.gen(function* () {
+      const limiter = yield* TokenBucket.make({ name: "api", capacity: 10 })
+      const calls = { kind: "TokenBucket", backend: "redis" }
+      yield* limiter.withPermit(Effect.void)
+      assert.deepStrictEqual([yield* reading(roundTrips, calls), yield* sumOf(batchSize, calls)], [1, 1])
+      yield* Effect.all(
+        Array.from({ length: 9 }, () => limiter.withPermit(Effect.void)),
+        { concurrency: "unbounded" }
+      )
+      assert.strictEqual(yield* sumOf(batchSize, calls), 10)
+      const trips = yield* reading(roundTrips, calls)
+      assert.isBelow(trips, 10)
+      assert.deepStrictEqual([yield* reading(batchSize, calls), yield* reading(roundTrip, calls)], [trips, trips])
+      assert.isAbove(yield* sumOf(roundTrip, calls), 0)
+      assert.strictEqual(yield* reading(errors), 0)
+    }).pipe(over(inject("redisUrl")))
+  )
+
+  it.live("counts errors of the backend by reason, and lost leases", () =>
+    Effect.gen(function* () {
+      const server = yield* startServer()
+      yield* Effect.gen(function* () {
+        const bucket = yield* TokenBucket.make({ name: "api", maxSleep: "300 millis" })
+        const semaphore = yield* Semaphore.make({ name: "database", expiry: "300 millis" })
+        const started = yield* Deferred.make<void>()
+        const work = Effect.andThen(Deferred.succeed(started, undefined), Effect.never)
+        const holder = yield* fork(Effect.flip(semaphore.withPermit(work)))
+        yield* Deferred.await(started)
+        yield* bucket.withPermit(Effect.void)
+        assert.strictEqual(yield* reading(errors), 0)
+        yield* server.kill
+        assert.strictEqual((yield* Effect.flip(bucket.withPermit(Effect.void)))._tag, "BackendError")
+        assert.strictEqual((yield* Fiber.join(holder))._tag, "PermitLost")
+        assert.strictEqual(yield* reading(refused, { limiter: "api", reason: "BackendError" }), 1)
+        assert.isAbove(yield* reading(errors, { kind: "TokenBucket", reason: "Unreachable" }), 0)
+        assert.strictEqual(yield* reading(lost, { limiter: "database", backend: "redis" }), 1)
+      }).pipe(over(server.url))
+    })
   )
 })
 

@@ -53,15 +53,16 @@ export const observedRedisClient = (
   client: RedisClient["Service"],
   meters: CallMeters,
   clock: Clock.Clock
-): RedisClient["Service"] => ({
-  ...client,
-  run: (script, keys, args, options) =>
+): RedisClient["Service"] => {
+  // A process that has just started waits for its connection: that is no error unless it comes to nothing.
+  let hasAnswered = false
+  const run: RedisClient["Service"]["run"] = (script, keys, args, options) =>
     Effect.suspend(() => {
       const sent = monotonicMicros(clock)
       const ran = client.run(script, keys, args, {
         ...options,
         onRetry: (failure) => {
-          meters.failed(failure.reason)
+          if (hasAnswered || failure.reason !== "Unreachable") meters.failed(failure.reason)
           options.onRetry?.(failure)
         }
       })
@@ -71,9 +72,11 @@ export const observedRedisClient = (
           return Effect.fail(error)
         },
         onSuccess: (reply) => {
+          hasAnswered = true
           meters.answered(options.requests ?? 1, monotonicMicros(clock) - sent)
           return Effect.succeed(reply)
         }
       })
     })
-})
+  return { ...client, run }
+}

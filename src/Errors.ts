@@ -4,6 +4,7 @@
  * promise adapter.
  */
 import * as Duration from "effect/Duration"
+import { NodeInspectSymbol } from "effect/Inspectable"
 import * as Schema from "effect/Schema"
 
 /**
@@ -46,10 +47,14 @@ export class MaxSleepExceeded extends Schema.TaggedError<MaxSleepExceeded>("stei
 ) {
   override get message(): string {
     const limiter = `${noun[this.kind]} "${this.name}"`
-    const allowed = Duration.format(this.maxSleep)
+    const allowed = inWords(this.maxSleep)
     return this.requiredSleep === undefined
       ? `No permit of ${limiter} came free within maxSleep (${allowed}): try again later, or raise maxSleep or capacity`
-      : `A request to ${limiter} would have to sleep ${Duration.format(this.requiredSleep)}, and maxSleep is ${allowed}: try again after that time, or raise maxSleep`
+      : `A request to ${limiter} would have to sleep ${inWords(this.requiredSleep)}, and maxSleep is ${allowed}: try again after that time, or raise maxSleep`
+  }
+
+  override [NodeInspectSymbol](): Error {
+    return printable(this)
   }
 }
 
@@ -69,6 +74,10 @@ export class NoTokensAvailable extends Schema.TaggedError<NoTokensAvailable>("st
   override get message(): string {
     return `Token bucket "${this.name}" has ${this.available} tokens left of a quota that never refills, and ${this.requested} were requested: reset it, or ask for less`
   }
+
+  override [NodeInspectSymbol](): Error {
+    return printable(this)
+  }
 }
 
 /**
@@ -82,6 +91,10 @@ export class InvalidOptions extends Schema.TaggedError<InvalidOptions>("steindam
 }) {
   override get message(): string {
     return `Invalid ${this.field} for limiter "${this.name}": ${show(this.value)} (must be ${this.rule})`
+  }
+
+  override [NodeInspectSymbol](): Error {
+    return printable(this)
   }
 }
 
@@ -97,6 +110,10 @@ export class PermitLost extends Schema.TaggedError<PermitLost>("steindamm/Permit
 }) {
   override get message(): string {
     return `Permit ${this.permitId} of semaphore "${this.name}" was lost (fencing token ${this.fencingToken}): its lease ran out or the semaphore was reset, so others may hold it now`
+  }
+
+  override [NodeInspectSymbol](): Error {
+    return printable(this)
   }
 }
 
@@ -164,6 +181,22 @@ export class BackendError extends Schema.TaggedError<BackendError>("steindamm/Ba
     const limiter = this.name === undefined ? "" : ` for limiter "${this.name}"`
     return `${this.operation}${limiter} failed: the backend ${advice[this.reason]}`
   }
+
+  override [NodeInspectSymbol](): Error {
+    return printable(this)
+  }
+}
+
+/** Rounded up to a millisecond: who tries again after so long finds that it was enough. */
+const inWords = (duration: Duration.Duration): string =>
+  Duration.format(Duration.millis(Math.ceil(Duration.toMillis(duration))))
+
+/** What Node prints: the class, message, stack and cause as of other errors, and the fields. */
+const printable = ({ _tag, message, stack = "", cause, ...fields }: Error & { readonly _tag: string }): Error => {
+  const printed = Object.assign(new Error(message, cause === undefined ? {} : { cause }), fields)
+  const frames = stack.indexOf("\n    at ")
+  printed.stack = `${_tag}: ${message}${frames < 0 ? "" : stack.slice(frames)}`
+  return printed
 }
 
 const show = (value: unknown): string => {

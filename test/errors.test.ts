@@ -1,0 +1,41 @@
+import { inspect } from "node:util"
+import { Duration } from "effect"
+import { BackendError, InvalidOptions, MaxSleepExceeded, NoTokensAvailable, PermitLost } from "steindamm"
+import { assert, describe, it } from "vitest"
+
+const cause = new TypeError("the reason behind it")
+
+const errors = [
+  new BackendError({ operation: "acquire", name: "github", reason: "Unreachable", cause }),
+  new InvalidOptions({ name: "github", field: "capacity", value: "5", rule: "a number" }),
+  new MaxSleepExceeded({
+    name: "github",
+    kind: "TokenBucket",
+    maxSleep: Duration.millis(100),
+    requiredSleep: Duration.nanos(1_500_100_000n)
+  }),
+  new NoTokensAvailable({ name: "github", available: 1, requested: 2 }),
+  new PermitLost({ name: "github", permitId: "1", fencingToken: 7 })
+]
+
+describe("an error that is printed", () => {
+  for (const error of errors) {
+    it(`shows class, message, stack and fields of ${error._tag}`, () => {
+      const printed = inspect(error)
+      assert.isTrue(printed.startsWith(`${error._tag}: ${error.message}\n    at `), printed)
+      assert.match(printed, /errors\.test\.ts/)
+      const { _tag, name, ...fields } = error
+      for (const field of Object.keys(fields)) assert.include(printed, `${field}:`)
+    })
+  }
+
+  it("shows what caused it", () => {
+    assert.include(inspect(errors[0]), "TypeError: the reason behind it")
+  })
+})
+
+describe("the message of MaxSleepExceeded", () => {
+  it("tells waits to the millisecond, rounded up", () => {
+    assert.include(errors[2]?.message, "sleep 1s 501ms, and maxSleep is 100ms")
+  })
+})

@@ -8,9 +8,6 @@ import * as Exit from "effect/Exit"
 import type { BackendError } from "../Errors.ts"
 import { monotonicMicros } from "./time.ts"
 
-/** So many operations in one call take the server about a millisecond. */
-const maxOperations = 256
-
 /** Something asked of the backend, on its way there and back. */
 export class Asked<A> {
   /** On the monotonic clock, in microseconds. */
@@ -79,6 +76,8 @@ export interface Traffic<Request extends Sendable> {
     onTrouble: (trouble: Trouble) => void
   ) => Effect.Effect<ReadonlyArray<Request>>
   readonly onIdle: (lane: Lane<Request>) => void
+  /** A call carries no more. */
+  readonly maxRequests: number
 }
 
 /** Requests that go to one place, one call at a time. */
@@ -142,7 +141,8 @@ export class Lane<Request extends Sendable> {
     this.arriving = []
     // Whoever has left the queue was never sent.
     const waiting = (this.queue.length > 0 ? [...this.queue, ...arrived] : arrived).filter((request) => !request.isOver)
-    this.queue = waiting.slice(maxOperations)
-    return waiting.length > maxOperations ? waiting.slice(0, maxOperations) : waiting
+    const { maxRequests } = this.traffic
+    this.queue = waiting.slice(maxRequests)
+    return waiting.length > maxRequests ? waiting.slice(0, maxRequests) : waiting
   }
 }

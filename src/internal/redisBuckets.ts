@@ -26,6 +26,10 @@ const aftermath = 10_000_000
 /** The buckets of a standalone server are spread over so many lanes, whose calls overlap. */
 const standaloneLanes = 4
 
+/** So many operations in one call take the server about a millisecond, and so many requests that are mostly alike. */
+const maxOperations = 128
+const maxRequests = 1024
+
 const closed: Trouble = { reason: "Closed", cause: undefined }
 
 /** A layer that closes waits so long for what is under way. */
@@ -58,6 +62,10 @@ class Reserve extends OfBucket<Answer> {
     super(bucket, "reserve", deadline, undo)
     this.amount = amount
     this.maxWait = maxWait
+  }
+
+  isLike(other: Request | undefined): boolean {
+    return other instanceof Reserve && other.amount === this.amount && other.maxWait === this.maxWait
   }
 
   /**
@@ -144,14 +152,18 @@ interface Batch {
   readonly left: ReadonlyArray<Request>
 }
 
-/** One call knows a bucket with one set of rules only. */
+/** One call knows a bucket with one set of rules only, and has to be short. */
 const batchOf = (requests: ReadonlyArray<Request>): Batch => {
   const buckets = new Map<string, Array<Request>>()
+  let operations = 0
   for (const [index, request] of requests.entries()) {
     const others = buckets.get(request.bucket.key)
+    const isRepeated = request instanceof Reserve && request.isLike(others?.at(-1))
+    if (!isRepeated) operations++
+    const disagrees = others !== undefined && others[0]?.bucket.rules !== request.bucket.rules
+    if (disagrees || operations > maxOperations) return { buckets, left: requests.slice(index) }
     if (others === undefined) buckets.set(request.bucket.key, [request])
-    else if (others[0]?.bucket.rules === request.bucket.rules) others.push(request)
-    else return { buckets, left: requests.slice(index) }
+    else others.push(request)
   }
   return { buckets, left: [] }
 }
@@ -186,6 +198,7 @@ export class RedisBuckets {
     this.traffic = {
       clock,
       fork,
+      maxRequests,
       call: (requests, onTrouble) => this.call(requests, onTrouble),
       onIdle: (lane) => {
         this.busy.delete(lane)

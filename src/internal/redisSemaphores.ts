@@ -36,6 +36,9 @@ const idleTime = 60_000_000
 /** When told that something may be granted at a moment, look so much later. */
 const afterwards = 1_000
 
+/** So many operations in one call take the server about a millisecond. */
+const maxOperations = 128
+
 const closed: Trouble = { reason: "Closed", cause: undefined }
 
 /** A layer that closes waits so long for what is under way. */
@@ -176,6 +179,7 @@ class RemoteSemaphore {
     const traffic: Traffic<Request> = {
       clock: around.clock,
       fork: around.fork,
+      maxRequests: maxOperations,
       call: (requests, onTrouble) => this.call(requests, onTrouble),
       onIdle: () => {
         this.busyLanes--

@@ -138,12 +138,12 @@ describe("lua/semaphore.lua", () => {
       ["nobody looks after the grace", "headMayFit = true, -- ", "headMayFit = false, -- "],
       ["late requests are served", "late = notAfter > 0 and serverTime > notAfter", "late = false"],
       ["time runs backwards", "max(counter(5), clock - serverTime)", "0"],
-      ["the lag is forgotten", "put('lag', lag, 5)", ""],
+      ["the lag is forgotten", "sem.token, now, lag,", "sem.token, now, counter(5),"],
       ["a waiter that asks again waits twice", "if found[2] then", "if false then"],
       ["a holder that asks again holds twice", "if found[1] then", "if false then"],
       [
         "a keep extends nothing",
-        "    setLease(id, lease)\n    return format('held %.0f', tonumber",
+        "    lease(id, duration)\n    return format('held %.0f', tonumber",
         "    return format('held %.0f', tonumber"
       ],
       ["a reset gives no new fencing token", "local fence = nextToken()", "local fence = sem.token"],

@@ -116,12 +116,14 @@ local base = { counter = -3 * width, Q = -2 * width, H = -width, G = 0, L = widt
 -- Two milliseconds or three, with a hundred thousand in the queue.
 local batch = 200
 
--- A server that is out of memory refuses the first write of a script, unless that one frees some, and none after it.
-if mustSucceed then call('ZREM', key, '') end
+-- A server that is out of memory refuses the first write of a script, unless that one frees some, as a release does, and
+-- none after it.
+if mustSucceed and ARGV[firstOperation] ~= 'release' then call('ZREM', key, '') end
 
 -- Time and counters -----------------------------------------------------------------------------------------------
 
-local stored = call('ZMSCORE', key, 'used', 'waiting', 'token', 'clock', 'lag', 'capacity', 'graceEnd')
+local counters = { 'used', 'waiting', 'token', 'clock', 'lag', 'capacity', 'graceEnd' }
+local stored = call('ZMSCORE', key, unpack(counters))
 local function counter(index) return stored[index] and tonumber(stored[index]) - base.counter or 0 end
 
 local serverTime = tonumber(ARGV[1])
@@ -162,32 +164,6 @@ local function nextToken()
   return sem.token
 end
 
--- Numbers go to Redis as they are: it prints an argument with 17 digits, which keeps them exact. \`..\` would not.
-local function save()
-  local counters = { base.counter + now, 'clock' }
-  local function put(name, value, index)
-    if value == counter(index) then return end
-    counters[#counters + 1] = base.counter + value
-    counters[#counters + 1] = name
-  end
-  put('used', sem.used, 1)
-  put('waiting', sem.waiting, 2)
-  put('token', sem.token, 3)
-  put('lag', lag, 5)
-  put('capacity', sem.capacity, 6)
-  put('graceEnd', sem.graceEnd, 7)
-  call('ZADD', key, unpack(counters))
-end
-
--- Once a minute, or when a lease might outlive the key: cheaper than in every call, here and for replicas.
-local function renewLife()
-  local minute, hour = 60e6, 3600e6
-  local sameMinute = math.floor(now / minute) == math.floor(clock / minute)
-  if sameMinute and sem.longestLease < hour / 2 then return end
-  local lastLease = tonumber(call('ZREVRANGE', key, 0, 0, 'WITHSCORES')[2]) - base.L
-  call('PEXPIRE', key, math.ceil(max(hour, lastLease - now) / 1000))
-end
-
 -- Entries ---------------------------------------------------------------------------------------------------------
 
 local function weightOf(id) return tonumber(id:match('^%d+')) end
@@ -199,26 +175,21 @@ end
 
 local function clientOf(id) return id:match('^%d+%.%d+%.([^.]+)') end
 
-local function momentIn(duration) return min(now + duration, width - 1) end
-
-local function put(class, id, value)
-  sem.changed = true
-  call('ZADD', key, base[class] + value, class .. id)
-end
-
 -- The members of a class with the lowest values, up to a value.
 local function lowest(class, upTo, count, ...)
   return call('ZRANGEBYSCORE', key, base[class], base[class] + upTo, 'LIMIT', 0, count, ...)
 end
 
-local function setLease(id, lease)
-  sem.longestLease = max(sem.longestLease, lease)
-  put('L', id, momentIn(lease))
+-- A lease, and what goes with it: the scores and names of other members.
+local function lease(id, duration, ...)
+  sem.changed = true
+  sem.longestLease = max(sem.longestLease, duration)
+  call('ZADD', key, base.L + min(now + duration, width - 1), 'L' .. id, ...)
 end
 
-local function hold(id, weight, fence)
+local function hold(id, duration, weight, fence)
   sem.used = sem.used + weight
-  put('H', id, fence)
+  lease(id, duration, base.H + fence, 'H' .. id)
 end
 
 local function dequeue(id)
@@ -250,15 +221,6 @@ local function notify(receiver, what, id, number)
   list[#list + 1] = format('%s %s %.0f', what, id, number)
 end
 
--- A server may forbid to publish; that must not undo what was granted.
-local function tellOthers()
-  local publish = ARGV[4]
-  if publish == '' then return end
-  for receiver, list in pairs(notices) do
-    if receiver ~= client then redis.pcall(publish, key .. ':' .. receiver, concat(list, ',')) end
-  end
-end
-
 -- Dropping the overdue, granting the head -------------------------------------------------------------------------
 
 local function dropOverdue(class)
@@ -280,7 +242,8 @@ local function serveHead(id)
   end
   if sem.used + weight > capacity then return false end
   dequeue(id)
-  hold(id, weight, nextToken())
+  sem.used = sem.used + weight
+  call('ZADD', key, base.H + nextToken(), 'H' .. id)
   notify(clientOf(id), 'grant', id, sem.token)
   return true
 end
@@ -306,42 +269,43 @@ end
 -- Operations ------------------------------------------------------------------------------------------------------
 
 -- However often an id asks, the answer is the same while it holds or waits.
-local function renew(id, lease)
+local function renew(id, duration)
   local found = call('ZMSCORE', key, 'H' .. id, 'Q' .. id)
   if found[1] then
-    setLease(id, lease)
+    lease(id, duration)
     return format('held %.0f', tonumber(found[1]) - base.H)
   end
   if found[2] then
-    setLease(id, lease)
+    lease(id, duration)
     return format('queued %.0f %.0f', tonumber(found[2]) - base.Q, sem.token)
   end
   return nil
 end
 
-local function enqueue(id, lease, giveUp, ticket)
+local function enqueue(id, duration, giveUp, ticket)
   sem.waiting = sem.waiting + 1
-  put('Q', id, ticket)
-  if giveUp > 0 then put('G', id, momentIn(giveUp)) end
-  setLease(id, lease)
+  if giveUp > 0 then
+    lease(id, duration, base.Q + ticket, 'Q' .. id, base.G + min(now + giveUp, width - 1), 'G' .. id)
+  else
+    lease(id, duration, base.Q + ticket, 'Q' .. id)
+  end
   return format('queued %.0f %.0f', ticket, sem.token)
 end
 
-local function acquire(id, lease, giveUp, ticket)
+local function acquire(id, duration, giveUp, ticket)
   if late then return 'late' end
   local weight, capacity = weightOf(id), capacityFor(id)
   if weight > capacity then return format('refused %.0f', capacity) end
   if sem.waiting == 0 and sem.used + weight <= capacity and not closed() then
-    hold(id, weight, nextToken())
-    setLease(id, lease)
+    hold(id, duration, weight, nextToken())
     return format('held %.0f', sem.token)
   end
   if giveUp == 0 then return 'busy' end
-  if ticket == 0 then return enqueue(id, lease, giveUp, nextToken()) end
+  if ticket == 0 then return enqueue(id, duration, giveUp, nextToken()) end
   -- It may come before the head.
   sem.headMayFit = true
   sem.token = max(sem.token, ticket)
-  return enqueue(id, lease, giveUp, ticket)
+  return enqueue(id, duration, giveUp, ticket)
 end
 
 local function release(id)
@@ -349,77 +313,85 @@ local function release(id)
   return remove(id)
 end
 
-local function revoke(id)
-  local score = call('ZSCORE', key, 'H' .. id)
-  if not score then return 'unknown' end
-  notify(clientOf(id), 'revoke', id, tonumber(score) - base.H)
-  return release(id)
-end
-
--- As long as nothing was granted, a holder can be unknown only because the data was lost: it still holds.
-local function recover(id, lease, fence)
-  if fence == 0 or sem.graceEnd == 0 then return 'unknown' end
-  if late then return 'late' end
-  sem.token = max(sem.token, fence)
-  hold(id, weightOf(id), fence)
-  setLease(id, lease)
-  return format('held %.0f', fence)
-end
-
-local function resize(capacity)
-  if late then return 'late' end
-  sem.changed, sem.headMayFit = true, true
-  sem.capacity = capacity
-  return 'resized'
-end
-
-local function reset()
-  if late then return 'late' end
-  local clients = {}
-  for _, member in ipairs(call('ZRANGEBYSCORE', key, base.L, '+inf')) do clients[clientOf(member:sub(2))] = true end
-  local fence = nextToken()
-  for receiver in pairs(clients) do notify(receiver, 'reset', '*', fence) end
-  -- The counters stay: a key that vanished half-way could not be written again while its slot moves.
-  call('ZREMRANGEBYSCORE', key, base.Q, '+inf')
-  sem.used, sem.waiting, sem.capacity, sem.graceEnd = 0, 0, 0, 0
-  sem.changed, sem.workLeft = true, false
-  return format('reset %.0f', fence)
-end
-
-local function list(class, count)
-  local found = lowest(class, width - 1, min(count, 1000), 'WITHSCORES')
-  local listed = {}
-  for i = 1, #found, 2 do
-    local id = found[i]:sub(2)
-    local leaseEnd = tonumber(call('ZSCORE', key, 'L' .. id)) - base.L
-    local value = tonumber(found[i + 1]) - base[class]
-    listed[#listed + 1] = format('%s:%.0f:%.0f:%.0f', id, weightOf(id), value, leaseEnd - now)
+-- What most calls don't need is made for those that do: each function costs a call a quarter of a microsecond.
+local function makeRest()
+  local function revoke(id)
+    local score = call('ZSCORE', key, 'H' .. id)
+    if not score then return 'unknown' end
+    notify(clientOf(id), 'revoke', id, tonumber(score) - base.H)
+    return release(id)
   end
-  return concat(listed, ';')
+
+  -- As long as nothing was granted, a holder can be unknown only because the data was lost: it still holds.
+  local function recover(id, duration, fence)
+    if fence == 0 or sem.graceEnd == 0 then return 'unknown' end
+    if late then return 'late' end
+    sem.token = max(sem.token, fence)
+    hold(id, duration, weightOf(id), fence)
+    return format('held %.0f', fence)
+  end
+
+  local function resize(capacity)
+    if late then return 'late' end
+    sem.changed, sem.headMayFit = true, true
+    sem.capacity = capacity
+    return 'resized'
+  end
+
+  local function reset()
+    if late then return 'late' end
+    local clients = {}
+    for _, member in ipairs(call('ZRANGEBYSCORE', key, base.L, '+inf')) do clients[clientOf(member:sub(2))] = true end
+    local fence = nextToken()
+    for receiver in pairs(clients) do notify(receiver, 'reset', '*', fence) end
+    -- The counters stay: a key that vanished half-way could not be written again while its slot moves.
+    call('ZREMRANGEBYSCORE', key, base.Q, '+inf')
+    sem.used, sem.waiting, sem.capacity, sem.graceEnd = 0, 0, 0, 0
+    sem.changed, sem.workLeft = true, false
+    return format('reset %.0f', fence)
+  end
+
+  local function list(class, count)
+    local found = lowest(class, width - 1, min(count, 1000), 'WITHSCORES')
+    local listed = {}
+    for i = 1, #found, 2 do
+      local id = found[i]:sub(2)
+      local leaseEnd = tonumber(call('ZSCORE', key, 'L' .. id)) - base.L
+      local value = tonumber(found[i + 1]) - base[class]
+      listed[#listed + 1] = format('%s:%.0f:%.0f:%.0f', id, weightOf(id), value, leaseEnd - now)
+    end
+    return concat(listed, ';')
+  end
+
+  local function look(count)
+    local numbers = format('look %.0f %.0f %.0f ', sem.capacity, sem.used, sem.waiting)
+    return numbers .. list('H', count) .. ' ' .. list('Q', count)
+  end
+
+  return { revoke = revoke, recover = recover, resize = resize, reset = reset, look = look }
 end
 
-local function look(count)
-  local numbers = format('look %.0f %.0f %.0f ', sem.capacity, sem.used, sem.waiting)
-  return numbers .. list('H', count) .. ' ' .. list('Q', count)
+local rest
+local function the(operation)
+  rest = rest or makeRest()
+  return rest[operation]
 end
 
 local function serve(operation, first, second, third, fourth)
   if operation == 'acquire' then
-    local id, lease = first, tonumber(second)
-    return renew(id, lease) or acquire(id, lease, tonumber(third), tonumber(fourth))
+    local id, duration = first, tonumber(second)
+    return renew(id, duration) or acquire(id, duration, tonumber(third), tonumber(fourth))
   elseif operation == 'release' then
     return release(first)
   elseif operation == 'keep' then
-    local id, lease = first, tonumber(second)
-    return renew(id, lease) or recover(id, lease, tonumber(third))
-  elseif operation == 'resize' then
-    return resize(tonumber(first))
-  elseif operation == 'reset' then
-    return reset()
+    local id, duration = first, tonumber(second)
+    return renew(id, duration) or the('recover')(id, duration, tonumber(third))
   elseif operation == 'revoke' then
-    return revoke(first)
+    return the('revoke')(first)
+  elseif operation == 'reset' then
+    return the('reset')()
   end
-  return look(tonumber(first))
+  return the(operation)(tonumber(first))
 end
 
 -- The call --------------------------------------------------------------------------------------------------------
@@ -438,22 +410,42 @@ while at <= #ARGV do
 end
 if sem.headMayFit then serveQueue() end
 
+-- Numbers go to Redis as they are: it prints an argument with 17 digits, which keeps them exact. \`..\` would not.
 if sem.changed then
-  save()
-  renewLife()
-end
-tellOthers()
+  local values = { sem.used, sem.waiting, sem.token, now, lag, sem.capacity, sem.graceEnd }
+  local changes = {}
+  for index = 1, #counters do
+    if values[index] ~= counter(index) then
+      changes[#changes + 1] = base.counter + values[index]
+      changes[#changes + 1] = counters[index]
+    end
+  end
+  if #changes > 0 then call('ZADD', key, unpack(changes)) end
 
-local function untilNextChance()
-  if sem.waiting == 0 then return -1 end
-  if sem.workLeft then return 0 end
-  local chance = tonumber(lowest('L', width - 1, 1, 'WITHSCORES')[2]) - base.L
-  if sem.graceEnd > 0 then chance = min(chance, sem.graceEnd) end
-  return chance - now
+  -- Its life is renewed once a minute, or when a lease might outlive it: cheaper than in every call, here and for
+  -- replicas.
+  local minute, hour = 60e6, 3600e6
+  local sameMinute = math.floor(now / minute) == math.floor(clock / minute)
+  if not sameMinute or sem.longestLease >= hour / 2 then
+    local lastLease = tonumber(call('ZREVRANGE', key, 0, 0, 'WITHSCORES')[2]) - base.L
+    call('PEXPIRE', key, math.ceil(max(hour, lastLease - now) / 1000))
+  end
 end
 
-local times = format('%.0f %.0f\\n', serverTime, untilNextChance())
-return times .. concat(notices[client], ',') .. '\\n' .. concat(results, ',')
+-- A server may forbid to publish; that must not undo what was granted.
+local publish = ARGV[4]
+for receiver, list in pairs(notices) do
+  if publish ~= '' and receiver ~= client then redis.pcall(publish, key .. ':' .. receiver, concat(list, ',')) end
+end
+
+local chance = -1
+if sem.waiting > 0 and sem.workLeft then chance = 0
+elseif sem.waiting > 0 then
+  local firstEnd = tonumber(lowest('L', width - 1, 1, 'WITHSCORES')[2]) - base.L
+  if sem.graceEnd > 0 then chance = min(firstEnd, sem.graceEnd) - now else chance = firstEnd - now end
+end
+
+return format('%.0f %.0f\\n', serverTime, chance) .. concat(notices[client], ',') .. '\\n' .. concat(results, ',')
 `
 
 export const tokenBucketScript: string = `-- Token buckets: decide about requests for tokens, in order, each at once and for good.

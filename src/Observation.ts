@@ -20,13 +20,20 @@ export interface ObservationOptions {
   readonly byKey?: boolean | undefined
   /** How often to look how many tokens are left in buckets that are in use: at least a millisecond. Default: 10 seconds. */
   readonly lookEvery?: Duration.Input | undefined
+  /**
+   * Makes a span `steindamm.acquire` of every request, from when it asks until it is given permits or refused, if there
+   * is a tracer to see it. Default: `false`.
+   */
+  readonly spans?: boolean | undefined
+  /** Annotates the log lines of guarded work with the limiter and how long it was waited for. Default: `false`. */
+  readonly logs?: boolean | undefined
 }
 
 const layer = (options: ObservationOptions = {}): Layer.Layer<never, InvalidOptions> =>
   Layer.effect(
     CurrentObserver,
     Effect.suspend(() => {
-      const { byKey = false, lookEvery = "10 seconds" } = options
+      const { byKey = false, lookEvery = "10 seconds", spans = false, logs = false } = options
       const interval = Option.getOrUndefined(Duration.fromInput(lookEvery))
       return interval === undefined || !(Duration.toMillis(interval) >= 1)
         ? Effect.fail(
@@ -37,7 +44,7 @@ const layer = (options: ObservationOptions = {}): Layer.Layer<never, InvalidOpti
               rule: "a duration of at least 1 millisecond"
             })
           )
-        : Effect.succeed(makeObserver({ byKey, lookEvery: interval }))
+        : Effect.succeed(makeObserver({ byKey, lookEvery: interval, spans, logs }))
     })
   )
 
@@ -45,7 +52,7 @@ const layer = (options: ObservationOptions = {}): Layer.Layer<never, InvalidOpti
  * Watches limiters. Nobody does by default, and limiters that are not watched cost nothing for it.
  *
  * `Observation.layer` is provided to the layer of the limiters, or around everything: it is looked for once, when that
- * layer is built. From then on they count what they do in Effect's `Metric`s, which exporters of OpenTelemetry and
+XX
  * Prometheus find by themselves. `docs/observability.md` tells what there is.
  *
  * @example

@@ -1,5 +1,5 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Cause, Deferred, Effect, Exit, Fiber, Layer, Metric, Option } from "effect"
+import { Cause, Deferred, Effect, Exit, Fiber, Layer, Logger, Metric, Option, References, Tracer } from "effect"
 import { TestClock } from "effect/testing"
 import { LocalLive, Observation, type ObservationOptions, Semaphore, TokenBucket } from "steindamm"
 import { RedisClient, RedisLive } from "steindamm/redis"
@@ -403,6 +403,137 @@ describe("an observed limiter over Redis", () => {
         assert.isAbove(yield* reading(errors, { kind: "TokenBucket", reason: "Unreachable" }), 0)
         assert.strictEqual(yield* reading(lost, { limiter: "database", backend: "redis" }), 1)
       }).pipe(over(server.url))
+    })
+  )
+})
+
+describe("the span of a request", () => {
+  /** Runs with a tracer in memory, and gives the spans that have ended. */
+  const traced = <A, E>(effect: Effect.Effect<A, E, TokenBucket | Semaphore>, options: ObservationOptions) =>
+    Effect.gen(function* () {
+      const spans: Array<Tracer.NativeSpan> = []
+      const tracer = Tracer.make({
+        span: (options) => {
+          const span = new Tracer.NativeSpan(options)
+          spans.push(span)
+          return span
+        }
+      })
+      yield* effect.pipe(overLocal(options), Effect.withTracer(tracer))
+      return spans.map(({ name, parent, status, attributes }) => ({
+        name,
+        parent: Option.match(parent, { onNone: () => "", onSome: (parent) => ("name" in parent ? parent.name : "") }),
+        attributes: Object.fromEntries(attributes),
+        duration: status._tag === "Ended" ? Number(status.endTime - status.startTime) / 1e9 : Number.NaN,
+        isFailure: status._tag === "Ended" && Exit.isFailure(status.exit)
+      }))
+    })
+
+  it.effect("lasts until it is given permits, and is not a parent of the work", () =>
+    Effect.gen(function* () {
+      const program = Effect.gen(function* () {
+        const limiter = yield* Semaphore.make({ name: "database", capacity: 1 })
+        const holder = yield* fork(limiter.withPermit(Effect.sleep("2 seconds")))
+        const waiter = yield* fork(
+          limiter.withPermit(Effect.withSpan(Effect.sleep("1 second"), "query")).pipe(Effect.withSpan("request"))
+        )
+        yield* TestClock.adjust("3 seconds")
+        yield* Fiber.joinAll([holder, waiter])
+      })
+      const [first, request, second, query] = yield* traced(program, { spans: true })
+      const attributes = {
+        "steindamm.limiter": "database",
+        "steindamm.kind": "Semaphore",
+        "steindamm.backend": "local",
+        "steindamm.permits": 1,
+        "steindamm.outcome": "Granted"
+      }
+      assert.deepStrictEqual(first, {
+        name: "steindamm.acquire",
+        parent: "",
+        attributes: { ...attributes, "steindamm.wait_seconds": 0 },
+        duration: 0,
+        isFailure: false
+      })
+      assert.deepStrictEqual(second, {
+        name: "steindamm.acquire",
+        parent: "request",
+        attributes: { ...attributes, "steindamm.wait_seconds": 2 },
+        duration: 2,
+        isFailure: false
+      })
+      assert.deepStrictEqual([request?.name, request?.duration], ["request", 3])
+      assert.deepStrictEqual([query?.name, query?.parent, query?.duration], ["query", "request", 1])
+    })
+  )
+
+  it.effect("tells why a request was refused, and of which key", () =>
+    Effect.gen(function* () {
+      const program = Effect.gen(function* () {
+        const limiter = yield* TokenBucket.makeKeyed({ name: "user", capacity: 1, maxSleep: 1 })
+        yield* Effect.scoped(limiter.acquire("ada"))
+        yield* Effect.exit(limiter.reserve("ada"))
+        yield* limiter.withPermitsIfAvailable("ada", 1)(Effect.void)
+        const patient = yield* TokenBucket.make({ name: "patient", capacity: 1 })
+        yield* patient.reserve()
+        yield* Fiber.interrupt(yield* fork(patient.withPermit(Effect.void)))
+      })
+      const spans = yield* traced(program, { spans: true })
+      assert.deepStrictEqual(
+        spans.map(({ attributes, isFailure }) => [
+          attributes["steindamm.key"] ?? attributes["steindamm.limiter"],
+          attributes["steindamm.outcome"],
+          isFailure
+        ]),
+        [
+          ["ada", "Granted", false],
+          ["ada", "MaxSleepExceeded", true],
+          ["ada", "Unavailable", false],
+          ["patient", "Granted", false],
+          ["patient", "Interrupted", true]
+        ]
+      )
+    })
+  )
+
+  it.effect("is not there unless it is asked for", () =>
+    Effect.gen(function* () {
+      const program = Effect.flatMap(Semaphore.make({ name: "database" }), (limiter) => limiter.withPermit(Effect.void))
+      assert.deepStrictEqual(yield* traced(program, {}), [])
+    })
+  )
+})
+
+describe("the log lines of guarded work", () => {
+  it.effect("tell of the limiter if that is asked for", () =>
+    Effect.gen(function* () {
+      const lines: Array<readonly [message: unknown, annotations: object]> = []
+      const logger = Logger.make(({ message, fiber }) => {
+        lines.push([message, fiber.getRef(References.CurrentLogAnnotations)])
+      })
+      const program = Effect.gen(function* () {
+        const limiter = yield* TokenBucket.makeKeyed({ name: "user", capacity: 1 })
+        yield* limiter.withPermit("ada")(Effect.void)
+        const second = yield* fork(limiter.withPermit("ada")(Effect.log("inside")))
+        yield* TestClock.adjust("1 second")
+        yield* Fiber.join(second)
+        yield* Effect.log("outside")
+      })
+      yield* program.pipe(overLocal({ logs: true }), Effect.provide(Logger.layer([logger])))
+      assert.deepStrictEqual(lines, [
+        [
+          ["inside"],
+          {
+            "steindamm.limiter": "user",
+            "steindamm.kind": "TokenBucket",
+            "steindamm.backend": "local",
+            "steindamm.key": "ada",
+            "steindamm.permits": 1,
+            "steindamm.wait_seconds": 1
+          }
+        ],
+        [["outside"], {}]
+      ])
     })
   )
 })

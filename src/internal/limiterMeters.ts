@@ -29,9 +29,7 @@ const usualReasons: Record<LimiterKind, ReadonlyArray<RefusalReason>> = {
   Semaphore: ["MaxSleepExceeded", "BackendError", "Unavailable", "Interrupted"]
 }
 
-const secondsOf = (micros: number): number => micros / 1_000_000
-
-/** Told what becomes of requests; times are in microseconds. */
+/** Told what becomes of requests; times are in seconds. */
 export class LimiterMeters {
   readonly labels: LimiterLabels
   protected readonly meter: Meter
@@ -59,7 +57,7 @@ export class LimiterMeters {
   granted(permits: number, waited: number): void {
     this.requestsWaiting.value--
     this.permitsGranted.value += permits
-    this.recordWait(secondsOf(waited))
+    this.recordWait(waited)
   }
 
   refused(reason: RefusalReason): void {
@@ -109,6 +107,6 @@ export class SemaphoreMeters extends LimiterMeters {
 
   override released(permits: number, held: number): void {
     this.permitsInUse.value -= permits
-    this.recordHold(secondsOf(held))
+    this.recordHold(held)
   }
 }

@@ -6,19 +6,23 @@ import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import { Semaphore, type SemaphoreLimiter } from "../Semaphore.ts"
 import { TokenBucket, type TokenBucketLimiter } from "../TokenBucket.ts"
+import { attributesOf } from "./acquisitionSpan.ts"
 import { keyedVerbs } from "./keyedLimiter.ts"
-import { BucketMeters, type LimiterLabels, SemaphoreMeters } from "./limiterMeters.ts"
+import { BucketMeters, type LimiterLabels, type LimiterMeters, SemaphoreMeters } from "./limiterMeters.ts"
 import { Meter, metrics } from "./metrics.ts"
 import { observedSemaphore, observedTokenBucket } from "./observedLimiter.ts"
 import { CallMeters, observedRedisClient } from "./observedRedisClient.ts"
+import type { Watch } from "./observedRequest.ts"
 import type { Observer } from "./observer.ts"
 import { TokenLooks } from "./tokenLooks.ts"
 
 export interface ObserverSettings {
-  /** Whether the keys of a keyed limiter are told apart. */
+  /** Whether the keys of a keyed limiter are told apart by metrics. */
   readonly byKey: boolean
   /** How often to look how many tokens are left. */
   readonly lookEvery: Duration.Duration
+  readonly spans: boolean
+  readonly logs: boolean
 }
 
 type MetersOf<L, M> = (labels: LimiterLabels, limiter?: L) => M
@@ -37,71 +41,83 @@ const metersByKey = <L, M>(byKey: boolean, labels: LimiterLabels, metersOf: Mete
   }
 }
 
-export const makeObserver = ({ byKey, lookEvery }: ObserverSettings): Observer => ({
-  tokenBuckets: Effect.fnUntraced(function* (service, backend) {
-    const meter = new Meter(yield* Effect.context<never>())
-    const looks = new TokenLooks()
-    yield* Effect.forkScoped(looks.every(lookEvery))
+export const makeObserver = ({ byKey, lookEvery, spans, logs }: ObserverSettings): Observer => {
+  /** Spans and log lines tell of the key in any case: there it costs nothing. */
+  const watchOf = (meters: LimiterMeters, key?: string): Watch => {
+    if (!spans && !logs) return { meters, spans: undefined, logs: undefined }
+    const attributes = attributesOf(key === undefined ? { ...meters.labels } : { ...meters.labels, key })
+    return { meters, spans: spans ? attributes : undefined, logs: logs ? attributes : undefined }
+  }
 
-    const labelsOf = (limiter: string): LimiterLabels => ({ limiter, kind: "TokenBucket", backend })
+  return {
+    tokenBuckets: Effect.fnUntraced(function* (service, backend) {
+      const meter = new Meter(yield* Effect.context<never>())
+      const looks = new TokenLooks()
+      yield* Effect.forkScoped(looks.every(lookEvery))
 
-    const metersOf: MetersOf<TokenBucketLimiter, BucketMeters> = (labels, limiter) => {
-      if (limiter === undefined) return new BucketMeters(meter, labels, () => {})
-      const look = { limiter, onTokens: (tokens: number) => meters.counted(tokens) }
-      const meters = new BucketMeters(meter, labels, () => looks.add(look))
-      return meters
-    }
+      const labelsOf = (limiter: string): LimiterLabels => ({ limiter, kind: "TokenBucket", backend })
 
-    return TokenBucket.of({
-      make: (options) =>
-        Effect.map(service.make(options), (limiter) =>
-          observedTokenBucket(limiter, metersOf(labelsOf(limiter.name), limiter), options.tokensToConsume)
-        ),
-      makeKeyed: (options) =>
-        Effect.map(service.makeKeyed(options), (keyed) => {
-          const metersFor = metersByKey(byKey, labelsOf(keyed.name), metersOf)
-          const forKey = (key: string) =>
-            Effect.map(keyed.forKey(key), (limiter) =>
-              observedTokenBucket(limiter, metersFor(key, limiter), options.tokensToConsume)
-            )
-          return {
-            ...keyed,
-            ...keyedVerbs(keyed, forKey),
-            reserve: (key, n) => Effect.flatMap(forKey(key), (limiter) => limiter.reserve(n))
-          }
-        })
+      const metersOf: MetersOf<TokenBucketLimiter, BucketMeters> = (labels, limiter) => {
+        if (limiter === undefined) return new BucketMeters(meter, labels, () => {})
+        const look = { limiter, onTokens: (tokens: number) => meters.counted(tokens) }
+        const meters = new BucketMeters(meter, labels, () => looks.add(look))
+        return meters
+      }
+
+      return TokenBucket.of({
+        make: (options) =>
+          Effect.map(service.make(options), (limiter) => {
+            const watch = watchOf(metersOf(labelsOf(limiter.name), limiter))
+            return observedTokenBucket(limiter, watch, options.tokensToConsume)
+          }),
+        makeKeyed: (options) =>
+          Effect.map(service.makeKeyed(options), (keyed) => {
+            const metersFor = metersByKey(byKey, labelsOf(keyed.name), metersOf)
+            const forKey = (key: string) =>
+              Effect.map(keyed.forKey(key), (limiter) =>
+                observedTokenBucket(limiter, watchOf(metersFor(key, limiter), key), options.tokensToConsume)
+              )
+            return {
+              ...keyed,
+              ...keyedVerbs(keyed, forKey),
+              reserve: (key, n) => Effect.flatMap(forKey(key), (limiter) => limiter.reserve(n))
+            }
+          })
+      })
+    }),
+
+    semaphores: Effect.fnUntraced(function* (make, backend) {
+      const meter = new Meter(yield* Effect.context<never>())
+      const labelsOf = (limiter: string): LimiterLabels => ({ limiter, kind: "Semaphore", backend })
+      const leasesLost = (name: string) => meter.reading(metrics.leasesLost, { ...labelsOf(name) })
+      const service = make((name) => {
+        leasesLost(name).value++
+      })
+
+      const metersOf: MetersOf<SemaphoreLimiter, SemaphoreMeters> = (labels) => new SemaphoreMeters(meter, labels)
+
+      return Semaphore.of({
+        make: (options) =>
+          Effect.map(service.make(options), (limiter) => {
+            leasesLost(limiter.name)
+            return observedSemaphore(limiter, watchOf(metersOf(labelsOf(limiter.name))))
+          }),
+        makeKeyed: (options) =>
+          Effect.map(service.makeKeyed(options), (keyed) => {
+            leasesLost(keyed.name)
+            const metersFor = metersByKey(byKey, labelsOf(keyed.name), metersOf)
+            const forKey = (key: string) =>
+              Effect.map(keyed.forKey(key), (limiter) =>
+                observedSemaphore(limiter, watchOf(metersFor(key, limiter), key))
+              )
+            return { ...keyed, ...keyedVerbs(keyed, forKey) }
+          })
+      })
+    }),
+
+    redisClient: Effect.fnUntraced(function* (client, kind) {
+      const meter = new Meter(yield* Effect.context<never>())
+      return observedRedisClient(client, new CallMeters(meter, { kind, backend: "redis" }), yield* Clock.Clock)
     })
-  }),
-
-  semaphores: Effect.fnUntraced(function* (make, backend) {
-    const meter = new Meter(yield* Effect.context<never>())
-    const labelsOf = (limiter: string): LimiterLabels => ({ limiter, kind: "Semaphore", backend })
-    const leasesLost = (name: string) => meter.reading(metrics.leasesLost, { ...labelsOf(name) })
-    const service = make((name) => {
-      leasesLost(name).value++
-    })
-
-    const metersOf: MetersOf<SemaphoreLimiter, SemaphoreMeters> = (labels) => new SemaphoreMeters(meter, labels)
-
-    return Semaphore.of({
-      make: (options) =>
-        Effect.map(service.make(options), (limiter) => {
-          leasesLost(limiter.name)
-          return observedSemaphore(limiter, metersOf(labelsOf(limiter.name)))
-        }),
-      makeKeyed: (options) =>
-        Effect.map(service.makeKeyed(options), (keyed) => {
-          leasesLost(keyed.name)
-          const metersFor = metersByKey(byKey, labelsOf(keyed.name), metersOf)
-          const forKey = (key: string) =>
-            Effect.map(keyed.forKey(key), (limiter) => observedSemaphore(limiter, metersFor(key, limiter)))
-          return { ...keyed, ...keyedVerbs(keyed, forKey) }
-        })
-    })
-  }),
-
-  redisClient: Effect.fnUntraced(function* (client, kind) {
-    const meter = new Meter(yield* Effect.context<never>())
-    return observedRedisClient(client, new CallMeters(meter, { kind, backend: "redis" }), yield* Clock.Clock)
-  })
-})
+  }
+}

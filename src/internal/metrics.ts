@@ -86,7 +86,7 @@ export const metrics = {
     type: "histogram",
     unit: "{request}",
     description: "How many requests shared a call to the backend.",
-    boundaries: [1, 2, 4, 8, 16, 32, 64, 128]
+    boundaries: [1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024]
   },
   backendErrors: {
     name: "steindamm_backend_errors_total",

@@ -8,14 +8,13 @@ import type * as Scope from "effect/Scope"
 import type { Limiter, Permit } from "../Limiter.ts"
 import type { SemaphoreLimiter } from "../Semaphore.ts"
 import type { TokenBucketLimiter } from "../TokenBucket.ts"
-import type { BucketMeters, LimiterMeters, SemaphoreMeters } from "./limiterMeters.ts"
-import { type ObservedRequest, observeRequest } from "./observedRequest.ts"
+import { type ObservedRequest, observeRequest, type Watch } from "./observedRequest.ts"
 
 type Verb = "withPermit" | "withPermits" | "withPermitsIfAvailable" | "acquire" | "wrap"
 
 const observedVerbs = <E, Held, P extends Permit, S>(
   limiter: Limiter<E, Held, P, S>,
-  meters: LimiterMeters,
+  watch: Watch,
   usual: number
 ): Pick<Limiter<E, Held, P, S>, Verb> => {
   const guard = <A, E1, R, B, E2>(
@@ -24,13 +23,13 @@ const observedVerbs = <E, Held, P extends Permit, S>(
     verb: (work: Effect.Effect<A, E1, R>) => Effect.Effect<B, E2, R>
   ): Effect.Effect<B, E2, R> =>
     observeRequest(
-      meters,
+      watch,
       permits,
       (request) =>
         verb(
           Effect.suspend(() => {
             request.granted()
-            return effect
+            return request.inLogs(effect)
           })
         ),
       (request, exit) => {
@@ -58,7 +57,7 @@ const observedVerbs = <E, Held, P extends Permit, S>(
     },
     acquire: (n) =>
       observeRequest(
-        meters,
+        watch,
         n ?? usual,
         () => limiter.acquire(n),
         (request, exit) => {
@@ -74,27 +73,23 @@ const observedVerbs = <E, Held, P extends Permit, S>(
   }
 }
 
-export const observedTokenBucket = (
-  limiter: TokenBucketLimiter,
-  meters: BucketMeters,
-  usual = 1
-): TokenBucketLimiter => ({
+export const observedTokenBucket = (limiter: TokenBucketLimiter, watch: Watch, usual = 1): TokenBucketLimiter => ({
   ...limiter,
-  ...observedVerbs(limiter, meters, usual),
+  ...observedVerbs(limiter, watch, usual),
   reserve: (n) =>
     observeRequest(
-      meters,
+      watch,
       n ?? usual,
       () => limiter.reserve(n),
       (request, exit) => {
-        if (Exit.isSuccess(exit)) request.reserved(Duration.toMicros(exit.value.delay))
+        if (Exit.isSuccess(exit)) request.granted(Duration.toSeconds(exit.value.delay))
         else request.ended(exit)
         return undefined
       }
     )
 })
 
-export const observedSemaphore = (limiter: SemaphoreLimiter, meters: SemaphoreMeters): SemaphoreLimiter => ({
+export const observedSemaphore = (limiter: SemaphoreLimiter, watch: Watch): SemaphoreLimiter => ({
   ...limiter,
-  ...observedVerbs(limiter, meters, 1)
+  ...observedVerbs(limiter, watch, 1)
 })

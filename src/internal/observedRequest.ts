@@ -1,13 +1,25 @@
 /**
- * A request to a limiter, counted from when it is made until its permits are back.
+ * A request to a limiter, watched from when it is made until its permits are back.
  */
 import * as Cause from "effect/Cause"
 import type * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Option from "effect/Option"
+import { type AcquisitionSpan, type Attributes, attributesOf, beginSpan } from "./acquisitionSpan.ts"
 import type { LimiterMeters, RefusalReason } from "./limiterMeters.ts"
 import { monotonicMicros } from "./time.ts"
+
+const microsPerSecond = 1_000_000
+
+/** How requests to a limiter are watched. */
+export interface Watch {
+  readonly meters: LimiterMeters
+  /** What spans tell of the limiter, if there are to be any. */
+  readonly spans: Attributes | undefined
+  /** What the log lines of guarded work tell of the limiter, if they are to. */
+  readonly logs: Attributes | undefined
+}
 
 const reasonOf = (exit: Exit.Exit<unknown, unknown>): RefusalReason => {
   if (Exit.isSuccess(exit)) return "Unavailable"
@@ -16,51 +28,72 @@ const reasonOf = (exit: Exit.Exit<unknown, unknown>): RefusalReason => {
 }
 
 export class ObservedRequest {
-  private readonly meters: LimiterMeters
+  private readonly watch: Watch
   private readonly permits: number
   private readonly clock: Clock.Clock
+  private readonly span: AcquisitionSpan | undefined
   private readonly asked: number
   private grantedAt: number | undefined
+  private waited = 0
 
-  constructor(meters: LimiterMeters, permits: number, clock: Clock.Clock) {
-    this.meters = meters
+  constructor(watch: Watch, permits: number, clock: Clock.Clock, span?: AcquisitionSpan) {
+    this.watch = watch
     this.permits = permits
     this.clock = clock
+    this.span = span
     this.asked = monotonicMicros(clock)
-    meters.asked()
+    watch.meters.asked()
   }
 
-  granted(): void {
+  /** Seconds. */
+  private since(moment: number): number {
+    return (monotonicMicros(this.clock) - moment) / microsPerSecond
+  }
+
+  /** `wait`: the seconds that it was told to wait, if it was not held up; otherwise it has waited until now. */
+  granted(wait?: number): void {
     this.grantedAt = monotonicMicros(this.clock)
-    this.meters.granted(this.permits, this.grantedAt - this.asked)
+    this.waited = wait ?? (this.grantedAt - this.asked) / microsPerSecond
+    this.watch.meters.granted(this.permits, this.waited)
+    this.span?.end("Granted", this.waited, Exit.void)
   }
 
-  /** As `granted`, for a request that is told how many microseconds to wait, and not held up. */
-  reserved(wait: number): void {
-    this.grantedAt = this.asked
-    this.meters.granted(this.permits, wait)
+  /** Lets the log lines of guarded work tell of it. */
+  inLogs<A, E, R>(work: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> {
+    const { logs } = this.watch
+    if (logs === undefined) return work
+    return Effect.annotateLogs(work, { ...logs, ...attributesOf({ permits: this.permits, wait_seconds: this.waited }) })
   }
 
   /** With the exit of whatever asked, its work is over, if there was any. */
   ended(exit: Exit.Exit<unknown, unknown>): void {
-    if (this.grantedAt === undefined) this.meters.refused(reasonOf(exit))
-    else this.meters.released(this.permits, monotonicMicros(this.clock) - this.grantedAt)
+    const { meters } = this.watch
+    if (this.grantedAt !== undefined) meters.released(this.permits, this.since(this.grantedAt))
+    else {
+      const reason = reasonOf(exit)
+      meters.refused(reason)
+      this.span?.end(reason, this.since(this.asked), exit)
+    }
   }
 }
 
 /** Does what a request is made for, and tells it what came of that. */
 export const observeRequest = <A, E, R, R2 = never>(
-  meters: LimiterMeters,
+  watch: Watch,
   permits: number,
   ask: (request: ObservedRequest) => Effect.Effect<A, E, R>,
   onExit: (request: ObservedRequest, exit: Exit.Exit<A, E>) => Effect.Effect<void, never, R2> | undefined
-): Effect.Effect<A, E, R | R2> =>
-  Effect.suspend(() => {
+): Effect.Effect<A, E, R | R2> => {
+  const spans = watch.spans === undefined ? undefined : { ...watch.spans, ...attributesOf({ permits }) }
+  return Effect.suspend(() => {
     let request: ObservedRequest | undefined
     // Made only once nothing can end it without its knowledge.
-    const asking = Effect.clockWith((clock) => {
-      request = new ObservedRequest(meters, permits, clock)
-      return ask(request)
-    })
+    const begin = (span?: AcquisitionSpan) =>
+      Effect.clockWith((clock) => {
+        request = new ObservedRequest(watch, permits, clock, span)
+        return ask(request)
+      })
+    const asking = spans === undefined ? begin() : beginSpan(spans, begin)
     return Effect.onExitPrimitive(asking, (exit) => (request === undefined ? undefined : onExit(request, exit)))
   })
+}

@@ -1,5 +1,5 @@
 /**
- * Metrics and spans of limiters, for those who run them.
+ * Metrics, spans and log lines of limiters, for those who run them.
  */
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -52,8 +52,8 @@ const layer = (options: ObservationOptions = {}): Layer.Layer<never, InvalidOpti
  * Watches limiters. Nobody does by default, and limiters that are not watched cost nothing for it.
  *
  * `Observation.layer` is provided to the layer of the limiters, or around everything: it is looked for once, when that
-XX
- * Prometheus find by themselves. `docs/observability.md` tells what there is.
+ * layer is built. From then on the limiters count what they do in Effect's `Metric`s, where exporters find it; spans and
+ * log lines are there for the asking. `docs/observability.md` tells all names.
  *
  * @example
  * ```ts

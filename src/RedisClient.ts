@@ -84,8 +84,18 @@ export interface RedisSubscription {
  * The connection to Redis that limiters share.
  *
  * The layer is built without waiting for Redis, so that a service starts while Redis is away: calls wait for it as long
- * as their callers do. Connections are opened when they are first needed, and closed with the layer. The layer also
- * provides Effect's own `Redis` service of `effect/persistence`.
+ * as their callers do. Connections are opened when they are first needed, and closed with the layer.
+ *
+ * The layer also provides Effect's own `Redis` service, for what `effect/persistence` builds on it. On a cluster, the keys
+ * of one command or script must share a slot, which Effect leaves to whoever chooses the names:
+ *
+ * - `RateLimiter` keeps a token bucket in two keys: put braces around the `key`, so that each bucket has its slot. Fixed
+ *   windows and adaptive limits take one key, and need none.
+ * - `PersistedQueue` keeps a queue in several keys, and each element that is being worked on in one more, which is
+ *   named after the store's `prefix` alone. So the braces must be in the prefix, as in `"{jobs}:"`, and all queues of
+ *   that store share a slot. Without them the queue fails or, as far as it takes, never hands anything out.
+ * - `Persistence` can't read or write several entries at once, or clear a store, unless the store's id is in braces.
+ * - `CircuitBreaker` needs nothing.
  *
  * @example
  * ```ts

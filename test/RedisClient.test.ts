@@ -2,7 +2,7 @@ import { spawn } from "node:child_process"
 import { once } from "node:events"
 import { assert, describe, it } from "@effect/vitest"
 import { Config, ConfigProvider, Effect, Exit, Fiber, Layer, Queue, Redacted, Scope } from "effect"
-import { Redis as EffectRedis, RateLimiter } from "effect/persistence"
+import { Redis as EffectRedis } from "effect/persistence"
 import { Cluster, Redis } from "ioredis"
 import { RedisClient } from "steindamm/redis"
 import { inject } from "vitest"
@@ -406,28 +406,6 @@ describe("options", () => {
 })
 
 describe("Effect's own Redis service", () => {
-  it.live.each(modes)("carries Effect's RateLimiter on %s", ([, layer]) =>
-    Effect.gen(function* () {
-      const limiter = yield* RateLimiter.RateLimiter
-      const consume = limiter.consume({
-        algorithm: "token-bucket",
-        key: "{calls}",
-        limit: 3,
-        window: "1 hour",
-        onExceeded: "fail"
-      })
-      for (let call = 0; call < 3; call++) yield* consume
-      assert.strictEqual((yield* Effect.flip(consume))._tag, "RateLimiterError")
-    }).pipe(
-      Effect.provide(
-        RateLimiter.layer.pipe(
-          Layer.provide(RateLimiter.layerStoreRedis({ prefix: freshKeyPrefix() })),
-          Layer.provide(layer())
-        )
-      )
-    )
-  )
-
   it.live.each(modes)("carries commands, scripts, messages and reserved connections on %s", ([, layer]) =>
     Effect.gen(function* () {
       const redis = yield* EffectRedis.Redis

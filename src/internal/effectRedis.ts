@@ -46,18 +46,50 @@ const sendOver =
       return connection.command(command, args, deadline, onFailure) as Effect.Effect<A, Redis.RedisError>
     })
 
-/** Every node has scripts of its own. */
+/** Every node has scripts and keys of its own: who loads a script or lists keys means all of them. */
 const sendToCluster =
   (cluster: Cluster, send: Send): Send =>
-  <A>(command: string, ...args: ReadonlyArray<string>) =>
-    command.toUpperCase() !== "SCRIPT"
-      ? send<A>(command, ...args)
-      : Effect.tap(send<A>(command, ...args), () =>
-          Effect.forEach(cluster.nodes("master"), (node) => attempt(() => node.call(command, ...args)), {
-            concurrency: "unbounded",
-            discard: true
-          })
+  <A>(command: string, ...args: ReadonlyArray<string>) => {
+    const everywhere = <B>(ask: (node: Client) => Promise<B>): Effect.Effect<Array<B>, Redis.RedisError> =>
+      // Waits for the cluster first: until then it knows no nodes.
+      Effect.andThen(
+        send(command, ...args),
+        Effect.suspend(() =>
+          Effect.forEach(cluster.nodes("master"), (node) => attempt(() => ask(node)), { concurrency: "unbounded" })
         )
+      )
+    switch (command.toUpperCase()) {
+      case "SCRIPT":
+        return Effect.map(
+          everywhere((node) => node.call(command, ...args)),
+          ([reply]) => reply as A
+        )
+      case "KEYS":
+        return Effect.map(
+          everywhere((node) => node.call(command, ...args)),
+          (keys) => keys.flat() as A
+        )
+      case "SCAN":
+        return Effect.map(
+          everywhere((node) => scan(node, args.slice(1))),
+          (keys) => ["0", keys.flat()] as A
+        )
+      default:
+        return send<A>(command, ...args)
+    }
+  }
+
+/** The keys of a node, all in one go: no cursor tells in which node to go on. */
+const scan = async (node: Client, options: ReadonlyArray<string>): Promise<ReadonlyArray<string>> => {
+  const found: Array<string> = []
+  let cursor = "0"
+  do {
+    const [next, keys] = (await node.call("SCAN", cursor, ...options)) as [cursor: string, keys: ReadonlyArray<string>]
+    found.push(...keys)
+    cursor = next
+  } while (cursor !== "0")
+  return found
+}
 
 /** A connection for one user, whose commands may block. It fails with its connection. */
 const reserved = ({ client, settings }: RedisConnection): Effect.Effect<Client | Cluster, Redis.RedisError> =>

@@ -1,10 +1,10 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Clock, Effect, Layer, Random } from "effect"
+import { Clock, Duration, Effect, Fiber, Layer, Random } from "effect"
 import { Semaphore } from "steindamm"
 import { RedisClient, RedisSemaphoreLive } from "steindamm/redis"
 import { startProxy } from "./support/proxy.ts"
 import { runSwarm, type SwarmOptions, type SwarmResult } from "./support/semaphoreSwarm.ts"
-import { startServer } from "./support/servers.ts"
+import { startCluster, startServer, until } from "./support/servers.ts"
 
 const capacity = 5
 
@@ -143,31 +143,90 @@ describe("the semaphore over Redis", { timeout: 60_000 }, () => {
     })
   )
 
-  it.live("leaks nothing when grants cross with giving up", () =>
+  it.live("follows its slot to another node under load", () =>
+    Effect.gen(function* () {
+      const cluster = yield* startCluster()
+      const client = RedisClient.layer({ nodes: [cluster.url] })
+      const slot = yield* Effect.provide(
+        RedisClient.useSync((redis) => redis.slotOf(redis.key({ kind: "Semaphore", name: "migrated" }))),
+        client
+      ).pipe(Effect.orDie)
+      let moves = 0
+      const chaos = Effect.gen(function* () {
+        for (let round = 0; round < 3; round++) {
+          yield* Effect.sleep("300 millis")
+          const owner = yield* cluster.ownerOf(slot)
+          const other = cluster.primaries.find((node) => node.port !== owner.port)
+          if (other === undefined) continue
+          yield* cluster.moveSlot(slot, other, Effect.sleep("300 millis"))
+          moves++
+        }
+      })
+      const result = yield* swarm("migrated", { client, meanwhile: chaos })
+      assert.isAtLeast(moves, 2)
+      assertSound(result)
+      assert.strictEqual(result.lost, 0)
+      assert.deepStrictEqual(result.backendErrors, [])
+      assert.isBelow(result.longestStall, 2000)
+    })
+  )
+
+  it.live("leaks nothing when grants cross with giving up ten thousand times", () =>
     Effect.gen(function* () {
       const server = yield* startServer()
       const result = yield* swarm("giving up", {
         client: RedisClient.layer({ url: server.url }),
         semaphore: { name: "giving up", capacity, expiry: "1 second", maxSleep: "60 millis" },
+        fibers: 30,
         hold: [0, 8],
-        duration: 5000
+        atLeast: { maxSleepExceeded: 10_000 }
       })
       assertSound(result)
-      assert.isAbove(result.maxSleepExceeded, 100)
+      assert.isAtLeast(result.maxSleepExceeded, 10_000)
     })
   )
 
-  it.live("leaks nothing when it is interrupted at any moment", () =>
+  it.live("leaks nothing when it is interrupted twenty thousand times, at any moment", () =>
     Effect.gen(function* () {
       const server = yield* startServer()
       const result = yield* swarm("interrupted", {
         client: RedisClient.layer({ url: server.url }),
         interruptWithin: 40,
         hold: [0, 8],
-        duration: 5000
+        atLeast: { interrupted: 20_000 }
       })
       assertSound(result)
-      assert.isAbove(result.interrupted, 1000)
+      assert.isAtLeast(result.interrupted, 20_000)
+    })
+  )
+
+  it.live("answers at maxSleep though Redis has fallen silent, and leaves nothing behind", () =>
+    Effect.gen(function* () {
+      const server = yield* startServer()
+      const maxSleep = 400
+      yield* Effect.gen(function* () {
+        const limiter = yield* Semaphore.make({ name: "silent", capacity: 1, expiry: "3 seconds", maxSleep })
+        const ask = Effect.timed(Effect.flip(limiter.withPermit(Effect.void)))
+        yield* Effect.scoped(
+          Effect.gen(function* () {
+            yield* limiter.acquire()
+            const queued = yield* Effect.forkChild(ask, { startImmediately: true })
+            yield* until(Effect.map(limiter.state, ({ waiting }) => waiting === 1))
+            yield* server.pause
+            const unheard = yield* Effect.forkChild(ask, { startImmediately: true })
+            const [elapsed, error] = yield* Fiber.join(queued)
+            const [elapsedUnheard, errorUnheard] = yield* Fiber.join(unheard)
+            yield* server.resume
+            assert.strictEqual(error._tag, "MaxSleepExceeded")
+            assert.deepInclude(errorUnheard, { _tag: "BackendError", reason: "TimedOut" })
+            for (const time of [elapsed, elapsedUnheard]) {
+              assert.isAtLeast(Duration.toMillis(time), maxSleep - 1)
+              assert.isAtMost(Duration.toMillis(time), maxSleep + 150)
+            }
+          })
+        )
+        yield* until(Effect.map(limiter.state, ({ held, waiting }) => held + waiting === 0))
+      }).pipe(Effect.provide(RedisSemaphoreLive.pipe(Layer.provide(RedisClient.layer({ url: server.url })))))
     })
   )
 

@@ -1,51 +1,22 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Effect, Exit, Layer, Scope } from "effect"
-import { Semaphore, type SemaphoreLimiter } from "steindamm"
-import { RedisClient, RedisSemaphoreLive } from "steindamm/redis"
-import { examine, type Findings, fairness, type Line, micros, sectionsOf } from "./support/history.ts"
-import { startProxy } from "./support/proxy.ts"
-import { type SemaphoreProcess, semaphoreProcesses } from "./support/semaphoreProcesses.ts"
-import { runSwarm, type SwarmOptions } from "./support/semaphoreSwarm.ts"
+import { Effect, Exit, Scope } from "effect"
+import type { SemaphoreLimiter } from "steindamm"
+import { examine, fairness, type Line, micros, sectionsOf } from "./support/history.ts"
+import type { SemaphoreProcess } from "./support/semaphoreProcesses.ts"
+import { assertSound, each, emptied, end, go, lease, say, sceneAt, semaphoreOf } from "./support/semaphoreScene.ts"
 import type { Work } from "./support/semaphoreWorker.ts"
-import { type RedisServer, startCluster, startReplica, startServer, until } from "./support/servers.ts"
+import { type RedisServer, startServer, until } from "./support/servers.ts"
 
-const keyPrefix = "processes:"
-/** Milliseconds. */
-const lease = 1000
 /** What timers, polling and scheduling may add on a busy machine, in milliseconds. */
 const slack = 300
 /** A stopped process has to notice within so many milliseconds that it goes on without its permit. */
 const noticing = 100
 
-const semaphoreOf = (name: string, capacity: number) =>
-  ({ name, capacity, expiry: lease, maxSleep: "20 seconds" }) as const
-
-/** A server of its own, processes that share a semaphore there, and a look at it from outside. */
+/** On a server of its own. */
 const scene = Effect.fnUntraced(function* (name: string, capacity: number, work: Partial<Work> = {}) {
   const server = yield* startServer()
-  const semaphore = semaphoreOf(name, capacity)
-  const processes = yield* semaphoreProcesses({
-    url: server.url,
-    keyPrefix,
-    semaphore,
-    fibers: 10,
-    permits: 1,
-    ...work
-  })
-  const context = yield* Layer.build(
-    RedisSemaphoreLive.pipe(Layer.provide(RedisClient.layer({ url: server.url, keyPrefix })))
-  )
-  const limiter = yield* Effect.provideContext(Semaphore.make(semaphore), context)
-  return { server, processes, limiter }
+  return { server, ...(yield* sceneAt(server.url, name, capacity, work)) }
 })
-
-const say = (name: string, figures: object) => Effect.sync(() => console.log(name, JSON.stringify(figures)))
-
-const each = (processes: ReadonlyArray<SemaphoreProcess>, f: (one: SemaphoreProcess) => Effect.Effect<unknown>) =>
-  Effect.forEach(processes, f, { concurrency: "unbounded", discard: true })
-
-const go = (one: SemaphoreProcess) => one.tell("go")
-const end = (one: SemaphoreProcess) => one.end
 
 /** Takes the only permits, until the effect that it gives is run. */
 const occupy = Effect.fnUntraced(function* (limiter: SemaphoreLimiter, permits: number) {
@@ -57,13 +28,6 @@ const occupy = Effect.fnUntraced(function* (limiter: SemaphoreLimiter, permits: 
 const waiting = (limiter: SemaphoreLimiter, count: number) =>
   until(Effect.map(limiter.state, (state) => state.waiting === count))
 
-/** How many milliseconds it takes until nobody holds or waits any more. */
-const emptied = Effect.fnUntraced(function* (limiter: SemaphoreLimiter) {
-  const start = micros()
-  yield* until(Effect.map(limiter.state, ({ held, waiting }) => held === 0 && waiting === 0))
-  return (micros() - start) / 1000
-})
-
 /** The first of them that is seen in a section. */
 const someoneInside = (processes: ReadonlyArray<SemaphoreProcess>): Effect.Effect<SemaphoreProcess> =>
   Effect.suspend(() => {
@@ -73,14 +37,6 @@ const someoneInside = (processes: ReadonlyArray<SemaphoreProcess>): Effect.Effec
 
 /** Of a permit id, which is weight.capacity.process.serial. */
 const processOf = (id: string) => id.split(".")[2]
-
-const assertSound = (found: Findings, capacity: number) => {
-  assert.isAtMost(found.peak, capacity)
-  assert.strictEqual(found.repeatedTokens, 0)
-  assert.strictEqual(found.tokensOutOfOrder, 0)
-  assert.strictEqual(found.unended, 0)
-  assert.isAbove(found.admissions, 0)
-}
 
 describe("a semaphore of several processes", { timeout: 60_000 }, () => {
   it.live("is shared fairly, and never by more than there are permits", () =>
@@ -245,6 +201,34 @@ describe("a semaphore of several processes", { timeout: 60_000 }, () => {
     })
   )
 
+  it.live("grants to each process within the capacity that it believes in, and lets nobody pass", () =>
+    Effect.gen(function* () {
+      const [few, many] = [2, 5]
+      const { processes, limiter } = yield* scene("disagreement", many, { hold: [0, 20] })
+      const cautious = yield* processes.startMany(2, { semaphore: semaphoreOf("disagreement", few) })
+      const four = [...cautious, ...(yield* processes.startMany(2, {}))]
+      yield* each(four, go)
+      yield* Effect.sleep("2 seconds")
+      yield* each(four, end)
+      const settled = yield* emptied(limiter)
+      const lines = processes.history()
+      const found = examine(lines, many)
+      const sections = sectionsOf(lines)
+      const pids = cautious.map(({ pid }) => pid)
+      // Whoever was granted before and is still inside was inside when this one was granted.
+      const beside = sections
+        .filter(({ pid }) => pids.includes(pid))
+        .map((one) => sections.filter((other) => other.fencingToken < one.fencingToken && other.end > one.start).length)
+      const shares = four.map(({ pid }) => sections.filter((one) => one.pid === pid).length / sections.length)
+      yield* say("disagreement", { ...found, beside: Math.max(...beside), shares, settled })
+      assertSound(found, many)
+      assert.strictEqual(found.lost, 0)
+      assert.isAbove(found.peak, few)
+      assert.isBelow(Math.max(...beside), few)
+      assert.isAtLeast(fairness(shares), 0.95)
+    })
+  )
+
   it.live("costs Redis three calls for each process and lease while everyone waits", () =>
     Effect.gen(function* () {
       const capacity = 5
@@ -307,71 +291,3 @@ const callsTo = (server: RedisServer) =>
 /** How many channels somebody listens to: a process begins to when it has to wait for the first time. */
 const channelsOf = (server: RedisServer) =>
   Effect.map(server.command("PUBSUB", "CHANNELS"), (channels) => (channels as ReadonlyArray<string>).length)
-
-describe("a semaphore of several backends", { timeout: 60_000 }, () => {
-  const swarm = (name: string, options: Pick<SwarmOptions, "client" | "meanwhile">) =>
-    Effect.tap(
-      Effect.orDie(
-        runSwarm({
-          semaphore: semaphoreOf(name, 5),
-          backends: 4,
-          fibers: 10,
-          hold: [0, 20],
-          duration: 3000,
-          ...options
-        })
-      ),
-      ({ backendErrors, ...seen }) => say(name, { ...seen, backendErrors: backendErrors.length })
-    )
-
-  it.live("follows its slot to another node under load", () =>
-    Effect.gen(function* () {
-      const cluster = yield* startCluster()
-      const client = RedisClient.layer({ nodes: [cluster.url] })
-      const slot = yield* Effect.provide(
-        RedisClient.useSync((redis) => redis.slotOf(redis.key({ kind: "Semaphore", name: "migrated" }))),
-        client
-      ).pipe(Effect.orDie)
-      let moves = 0
-      const chaos = Effect.gen(function* () {
-        for (let round = 0; round < 3; round++) {
-          yield* Effect.sleep("300 millis")
-          const owner = yield* cluster.ownerOf(slot)
-          const other = cluster.primaries.find((node) => node.port !== owner.port)
-          if (other === undefined) continue
-          yield* cluster.moveSlot(slot, other, Effect.sleep("300 millis"))
-          moves++
-        }
-      })
-      const result = yield* swarm("migrated", { client, meanwhile: chaos })
-      assert.isAtLeast(moves, 2)
-      assert.isAtMost(result.peak, 5)
-      assert.strictEqual(result.leftOver + result.stillWaiting + result.repeatedTokens + result.lost, 0)
-      assert.deepStrictEqual(result.backendErrors, [])
-      assert.isBelow(result.longestStall, 2 * lease)
-    })
-  )
-
-  it.live("goes on with the replica that was promoted", () =>
-    Effect.gen(function* () {
-      const primary = yield* startServer()
-      const replica = yield* startReplica(primary)
-      const proxy = yield* startProxy(primary)
-      let isPromoted = false
-      const chaos = Effect.gen(function* () {
-        yield* Effect.sleep("1 second")
-        yield* replica.command("REPLICAOF", "NO", "ONE")
-        proxy.target = replica
-        proxy.killConnections()
-        yield* primary.kill
-        isPromoted = true
-      })
-      const result = yield* swarm("promoted", { client: RedisClient.layer({ url: proxy.url }), meanwhile: chaos })
-      assert.isTrue(isPromoted)
-      assert.isAtMost(result.peak, 10)
-      assert.isAtMost(result.longestOverlap, lease)
-      assert.strictEqual(result.leftOver + result.stillWaiting, 0)
-      assert.isAbove(result.admissions, 0)
-    })
-  )
-})

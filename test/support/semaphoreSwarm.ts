@@ -16,6 +16,8 @@ export interface SwarmOptions {
   readonly hold: readonly [number, number]
   /** Milliseconds. */
   readonly duration: number
+  /** Goes on beyond the duration until that many have been interrupted, or have given up. */
+  readonly atLeast?: { readonly interrupted?: number; readonly maxSleepExceeded?: number }
   /** Permits to ask for, one of these each time. */
   readonly permits?: ReadonlyArray<number>
   /** Interrupts a round after up to so many milliseconds. */
@@ -74,6 +76,9 @@ export const runSwarm = (options: SwarmOptions): Effect.Effect<SwarmResult, Back
       const start = yield* Clock.currentTimeMillis
       let lastAdmission = start
       const end = start + options.duration
+      const { interrupted = 0, maxSleepExceeded = 0 } = options.atLeast ?? {}
+      const isEnough = (now: number) =>
+        now >= end && seen.interrupted >= interrupted && seen.maxSleepExceeded >= maxSleepExceeded
 
       const section = (limiter: (typeof limiters)[number], permits: number, hold: number) =>
         Effect.scoped(
@@ -108,7 +113,7 @@ export const runSwarm = (options: SwarmOptions): Effect.Effect<SwarmResult, Back
 
       const worker = (limiter: (typeof limiters)[number]) =>
         Effect.gen(function* () {
-          while ((yield* Clock.currentTimeMillis) < end) {
+          while (!isEnough(yield* Clock.currentTimeMillis)) {
             const exit = yield* round(limiter)
             if (Exit.isSuccess(exit)) continue
             const error = Exit.findErrorOption(exit)

@@ -153,7 +153,7 @@ export const startServer = (options: ServerOptions = {}): Effect.Effect<RedisSer
 
 /** A replica of `primary`, once it has caught up. */
 export const startReplica = Effect.fnUntraced(function* (
-  primary: RedisServer,
+  primary: Pick<RedisServer, "host" | "port">,
   options: ServerOptions = {}
 ): Effect.fn.Return<RedisServer, never, Scope.Scope> {
   const replica = yield* makeServer({

@@ -16,7 +16,12 @@ const run = async (program: string, type: "module" | "commonjs" = "module"): Pro
     ["--conditions", "steindamm-source", `--input-type=${type}`, "--eval", program],
     {
       cwd: root,
-      env: { ...process.env, REDIS_URL: inject("redisUrl"), KEY_PREFIX: freshKeyPrefix() },
+      env: {
+        ...process.env,
+        REDIS_URL: inject("redisUrl"),
+        REDIS_CLUSTER_URL: inject("clusterUrl"),
+        KEY_PREFIX: freshKeyPrefix()
+      },
       timeout: 20_000,
       killSignal: "SIGKILL"
     }
@@ -95,6 +100,25 @@ describe("a process", { concurrent: true }, () => {
       await semaphore.close()
     `)
     assert.strictEqual(output, "Unreachable")
+  })
+
+  it("is not kept alive by closed limiters over a cluster, but by the app's client of it", async () => {
+    const output = await run(`${imports}
+      import { Cluster } from "ioredis"
+      const cluster = new Cluster([process.env.REDIS_CLUSTER_URL])
+      const connection = { redis: cluster, keyPrefix: process.env.KEY_PREFIX }
+      const bucket = createTokenBucket({ name: "bucket", ...connection })
+      const semaphore = createSemaphore({ name: "semaphore", capacity: 1, ...connection })
+      const permit = await semaphore.acquire()
+      const waiting = semaphore.withPermit(() => bucket.withPermit(() => console.log("done")))
+      permit.release()
+      await waiting
+      await bucket.close()
+      await semaphore.close()
+      console.log(cluster.status)
+      await cluster.quit()
+    `)
+    assert.strictEqual(output, "done\nready")
   })
 
   it("is kept alive by no more than the client of the app", async () => {

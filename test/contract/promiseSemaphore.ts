@@ -1,3 +1,4 @@
+import { getEventListeners } from "node:events"
 import {
   BackendError,
   type ConnectionOptions,
@@ -148,6 +149,17 @@ export const promiseSemaphoreContract = (label: string, connection: () => Connec
       await held.end()
       assert.strictEqual(await last, "last")
       await isIdle(limiter)
+    })
+
+    it("listens to a signal once, however many calls it is passed to, and no longer than they last", async () => {
+      const limiter = make({ capacity: 1 })
+      const { signal } = new AbortController()
+      const held = await occupy(limiter)
+      const calls = Array.from({ length: 20 }, () => limiter.withPermit(() => {}, { signal }))
+      assert.strictEqual(getEventListeners(signal, "abort").length, 1)
+      await held.end()
+      await Promise.all(calls)
+      assert.strictEqual(getEventListeners(signal, "abort").length, 0)
     })
 
     for (const [does, settle] of [

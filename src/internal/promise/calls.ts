@@ -10,6 +10,7 @@ import * as Option from "effect/Option"
 import { BackendError } from "../../Errors.ts"
 import { atCaller } from "./callerStack.ts"
 import { exitOf, fork } from "./runtime.ts"
+import { type AbortListener, listen, unlisten } from "./signals.ts"
 
 /** Why a call was stopped. */
 interface Stop {
@@ -18,7 +19,7 @@ interface Stop {
   readonly isCallers: boolean
 }
 
-export class Call {
+export class Call implements AbortListener {
   private readonly calls: Calls
   private readonly name: string
   private readonly verb: string
@@ -32,12 +33,12 @@ export class Call {
     this.name = name
     this.verb = verb
     this.caller = caller
-    caller?.addEventListener("abort", this)
+    if (caller !== undefined) listen(caller, this)
   }
 
   /** The caller's signal has aborted. */
-  handleEvent(): void {
-    this.stop({ reason: this.caller?.reason, isCallers: true })
+  onAbort(reason: unknown): void {
+    this.stop({ reason, isCallers: true })
   }
 
   /** Waits for what can be interrupted; `outcome` tells what came of it. */
@@ -84,7 +85,7 @@ export class Call {
 
   /** From now on the caller's signal says nothing about it. */
   detach(): void {
-    this.caller?.removeEventListener("abort", this)
+    if (this.caller !== undefined) unlisten(this.caller, this)
   }
 
   /** What it holds is lost. */

@@ -1,14 +1,37 @@
 /**
  * Limiters whose state is in Redis: one for all processes that use the same name.
  */
+import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
+import type { InvalidOptions } from "./Errors.ts"
 import { semaphores, tokenBuckets } from "./internal/backends.ts"
 import { observed } from "./internal/observer.ts"
+import { type RedisLayerConfig, redisLayerConfig } from "./internal/options.ts"
 import { redisBuckets, redisSemaphores } from "./internal/redisBackends.ts"
 import type { RedisClient } from "./RedisClient.ts"
 import { Semaphore } from "./Semaphore.ts"
 import { TokenBucket } from "./TokenBucket.ts"
+import type { WhenAway } from "./WhenAway.ts"
+
+/**
+ * What a Redis layer is told about a Redis that is away.
+ */
+export interface RedisLayerOptions {
+  /** For limiters that don't say it themselves. Default: `"fail"`. */
+  readonly whenAway?: WhenAway | undefined
+  /**
+   * How long a call may go without an answer before Redis counts as away, whether it is dead, slow or busy with something
+   * else. A request whose `maxSleep` is shorter doesn't wait that long. Default: 500 milliseconds.
+   */
+  readonly awayAfter?: Duration.Input | undefined
+}
+
+const makeTokenBuckets = (config?: RedisLayerConfig) =>
+  Effect.flatMap(redisBuckets(config), (buckets) => {
+    const make = () => tokenBuckets((config, waiters) => buckets.store(config, waiters))
+    return observed(make, (observer) => observer.tokenBuckets(make(), "redis"))
+  })
 
 /**
  * Token buckets in Redis, decided there by one script on the server's own clock. Requests of one process that come at
@@ -16,10 +39,7 @@ import { TokenBucket } from "./TokenBucket.ts"
  */
 export const RedisTokenBucketLive: Layer.Layer<TokenBucket, never, RedisClient> = Layer.effect(
   TokenBucket,
-  Effect.flatMap(redisBuckets, (buckets) => {
-    const make = () => tokenBuckets((config) => buckets.store(config))
-    return observed(make, (observer) => observer.tokenBuckets(make(), "redis"))
-  })
+  makeTokenBuckets()
 )
 
 /**
@@ -41,3 +61,31 @@ export const RedisLive: Layer.Layer<TokenBucket | Semaphore, never, RedisClient>
   RedisTokenBucketLive,
   RedisSemaphoreLive
 )
+
+/**
+ * As `RedisTokenBucketLive`, for limiters that are to go on when Redis is away. Fails with `InvalidOptions` naming field,
+ * value and rule.
+ *
+ * @example
+ * ```ts
+ * import { Effect, Layer } from "effect"
+ * import { TokenBucket } from "steindamm"
+ * import { RedisClient, redisTokenBucketLayer } from "steindamm/redis"
+ *
+ * const live = redisTokenBucketLayer({ whenAway: "allow", awayAfter: "200 millis" }).pipe(
+ *   Layer.provide(RedisClient.layerConfig())
+ * )
+ *
+ * const program = Effect.gen(function* () {
+ *   const search = yield* TokenBucket.make({ name: "search", capacity: 100 })
+ *   const mail = yield* TokenBucket.make({ name: "mail", capacity: 10, whenAway: "fail" })
+ *   return yield* search.withPermit(mail.withPermit(Effect.succeed("found and sent")))
+ * })
+ *
+ * Effect.runPromise(program.pipe(Effect.provide(live))).then(console.log)
+ * ```
+ */
+export const redisTokenBucketLayer = (
+  options: RedisLayerOptions
+): Layer.Layer<TokenBucket, InvalidOptions, RedisClient> =>
+  Layer.effect(TokenBucket, Effect.flatMap(Effect.fromResult(redisLayerConfig(options)), makeTokenBuckets))

@@ -12,6 +12,7 @@ import type * as Effect from "effect/Effect"
 import type { BackendError, InvalidOptions, MaxSleepExceeded, NoTokensAvailable } from "./Errors.ts"
 import { type LimiterServiceFactory, limiterService } from "./internal/limiterService.ts"
 import type { KeyedLimiter, Limiter, Permit } from "./Limiter.ts"
+import type { AwayState, WhenAway } from "./WhenAway.ts"
 
 /**
  * What a token bucket is like. Durations are Effect's `Duration.Input`; a bare number is milliseconds.
@@ -40,6 +41,11 @@ export interface TokenBucketOptions {
   readonly expiry?: Duration.Input | undefined
   /** A moment in the past; refills fall on multiples of `refillFrequency` after it. Default: none. */
   readonly windowStartTime?: Date | DateTime.DateTime | string | number | undefined
+  /**
+   * What to do while Redis is away. A quota that never refills has no rate to share: with a local share it fails too.
+   * Default: what the layer says, and without that `"fail"`.
+   */
+  readonly whenAway?: WhenAway | undefined
 }
 
 /**
@@ -55,6 +61,8 @@ export interface TokenBucketState {
   readonly nextToken: Duration.Duration
   /** In how long an empty bucket fills. Infinite if it never refills. */
   readonly fillTime: Duration.Duration
+  /** While Redis is away and `whenAway` goes on without it: then the fields above tell of this process alone. */
+  readonly away?: AwayState | undefined
 }
 
 /**

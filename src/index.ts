@@ -37,3 +37,4 @@ export {
   type TokenBucketPermit,
   type TokenBucketState
 } from "./TokenBucket.ts"
+export type { AwayState, WhenAway } from "./WhenAway.ts"

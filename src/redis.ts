@@ -2,5 +2,11 @@
  * Limiters whose state is in Redis, shared by every process that uses it. Needs `ioredis`.
  */
 export { RedisClient, type RedisClientConfig, type RedisClientOptions, type RedisSubscription } from "./RedisClient.ts"
-export { RedisLive, RedisSemaphoreLive, RedisTokenBucketLive } from "./RedisLive.ts"
+export {
+  type RedisLayerOptions,
+  RedisLive,
+  RedisSemaphoreLive,
+  RedisTokenBucketLive,
+  redisTokenBucketLayer
+} from "./RedisLive.ts"
 export { makeRedisScript, type RedisScript } from "./RedisScript.ts"

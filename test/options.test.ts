@@ -22,6 +22,20 @@ const make = {
 const notNumbers = [Number.NaN, Number.POSITIVE_INFINITY, Number.NEGATIVE_INFINITY, "3", null, {}, [], true, 3n]
 const notDurations = [Number.NaN, -1, "soon", "-1 second", Duration.millis(-1), null, {}, true, () => 1]
 
+const notPolicies = [
+  "never",
+  "",
+  1,
+  null,
+  true,
+  [],
+  {},
+  { local: 0 },
+  { local: 1.1 },
+  { local: "1" },
+  { local: 1, remote: 1 }
+]
+
 /** For each field, what breaks its rule; an array with a second member sets other fields as well. */
 const broken: Record<keyof typeof make, Record<string, ReadonlyArray<readonly [value: unknown, others?: Options]>>> = {
   TokenBucket: {
@@ -50,7 +64,8 @@ const broken: Record<keyof typeof make, Record<string, ReadonlyArray<readonly [v
       new Date(86_400_001),
       true,
       {}
-    ].map((value) => [value] as const)
+    ].map((value) => [value] as const),
+    whenAway: notPolicies.map((value) => [value] as const)
   },
   Semaphore: {
     name: ["", undefined, null, 5, "x".repeat(513)].map((value) => [value] as const),
@@ -75,7 +90,8 @@ const allowed: Record<keyof typeof make, Record<string, ReadonlyArray<readonly [
     tokensToConsume: [[0], [5], [1e-9]],
     maxSleep: [[0], ["Infinity"], [Duration.infinity], [1.5], ["1 minute"]],
     expiry: [[1], ["Infinity"], ["1 minute"]],
-    windowStartTime: [[0], [86_400_000], [new Date(0)], ["1970-01-01T12:00:00Z"], [DateTime.makeUnsafe(5)]]
+    windowStartTime: [[0], [86_400_000], [new Date(0)], ["1970-01-01T12:00:00Z"], [DateTime.makeUnsafe(5)]],
+    whenAway: [["fail"], ["allow"], [{ local: 1 }], [{ local: 0.01 }]]
   },
   Semaphore: {
     name: [["x"]],

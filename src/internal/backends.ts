@@ -51,12 +51,14 @@ const keyed = <Config extends { readonly name: string }>(
     )
   )
 
-export const tokenBuckets = (storeOf: (config: BucketConfig) => BucketStore): TokenBucket["Service"] => {
+export const tokenBuckets = (
+  storeOf: (config: BucketConfig, waiters: BucketWaiters) => BucketStore
+): TokenBucket["Service"] => {
   const waiters = new BucketWaiters()
   return TokenBucket.of({
     make: Effect.fnUntraced(function* (options) {
       const config = yield* Effect.fromResult(bucketConfig(options, yield* Clock.currentTimeMillis))
-      return makeBucketLimiter(config, storeOf(config), waiters)
+      return makeBucketLimiter(config, storeOf(config, waiters), waiters)
     }),
     makeKeyed: Effect.fnUntraced(function* (options) {
       const config = yield* keyed(bucketConfig(options, yield* Clock.currentTimeMillis))
@@ -69,7 +71,7 @@ export const tokenBuckets = (storeOf: (config: BucketConfig) => BucketStore): To
         TokenBucketLimiter
       >({ kind: "TokenBucket", name: config.name, maxSleep: durationOf(config.maxSleep) }, (name) => {
         const ofKey = { ...config, name }
-        return makeBucketLimiter(ofKey, storeOf(ofKey), waiters, warning)
+        return makeBucketLimiter(ofKey, storeOf(ofKey, waiters), waiters, warning)
       })
       return {
         ...limiter,

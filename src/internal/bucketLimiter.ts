@@ -14,6 +14,7 @@ import type {
   TokenBucketPermit,
   TokenBucketState
 } from "../TokenBucket.ts"
+import type { AwayState } from "../WhenAway.ts"
 import { fillTime, maxSpan, type Outcome, type Reservation, type View } from "./bucket.ts"
 import type { BucketWaiters, Restore } from "./bucketWaiters.ts"
 import { actualArgument, type BucketConfig, durationArgument, durationOf, tokensArgument, tokensOf } from "./options.ts"
@@ -48,6 +49,8 @@ export interface BucketStore {
   /** Holds off, for so many microseconds, all who ask from then on. */
   readonly pause: (duration: number) => Effect.Effect<void, BackendError>
   readonly look: (amount: number) => Effect.Effect<View, BackendError>
+  /** What it does without its backend, while that is away. */
+  readonly away?: () => AwayState | undefined
   readonly reset: Effect.Effect<void, BackendError>
 }
 
@@ -71,6 +74,12 @@ export const warnOnce = (name: string): Effect.Effect<void> => {
       `Token bucket "${name}" is used with different options elsewhere: those of the latest call hold`
     )
   })
+}
+
+/** What a limiter's state says of an absence of its backend, if there is one. */
+export const awayField = ({ away }: Pick<BucketStore, "away">): { readonly away?: AwayState } => {
+  const state = away?.()
+  return state === undefined ? {} : { away: state }
 }
 
 export const makeBucketLimiter = (
@@ -221,7 +230,8 @@ export const makeBucketLimiter = (
       capacity: tokensOf(capacity),
       wait: durationOf(wait),
       nextToken: durationOf(nextToken),
-      fillTime: durationOf(fillTime(config.rules))
+      fillTime: durationOf(fillTime(config.rules)),
+      ...awayField(store)
     }))
 
   // Those who wait in this process can be asked to wait longer. Before the pause their promises go back, the latest

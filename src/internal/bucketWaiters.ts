@@ -87,17 +87,30 @@ class Line {
     return latest?.value.reservation
   }
 
-  /** Empties the line: all who stood in it, each with the promise of its place. */
-  recall(): ReadonlyArray<readonly [Reservation, Waiter]> {
+  /** Takes back the promises that `concerns` says, and sends away the last in the line, for whom none is left. */
+  recall(concerns: (reservation: Reservation) => boolean): ReadonlyArray<readonly [Reservation, Waiter]> {
     const recalled: Array<readonly [Reservation, Waiter]> = []
-    this.alarm.clear()
-    for (;;) {
-      const [promise, waiter] = [this.promises.first, this.waiters.first]
-      if (promise === undefined || waiter === undefined) return recalled
-      this.promises.remove(promise)
-      this.waiters.remove(waiter)
-      recalled.push([promise.value.reservation, waiter.value])
+    let [promise, waiter] = [this.promises.last, this.waiters.last]
+    while (promise !== undefined && waiter !== undefined) {
+      const earlier = promise.previous
+      if (concerns(promise.value.reservation)) {
+        const ahead = waiter.previous
+        this.promises.remove(promise)
+        this.waiters.remove(waiter)
+        recalled.push([promise.value.reservation, waiter.value])
+        waiter = ahead
+      }
+      promise = earlier
     }
+    if (this.isEmpty) this.alarm.clear()
+    return recalled
+  }
+
+  /** All that its waiters were promised. */
+  get promised(): number {
+    let sum = 0
+    for (const { reservation } of this.promises) sum += reservation.amount
+    return sum
   }
 }
 
@@ -131,10 +144,14 @@ export class BucketWaiters {
     return Effect.map(waited, () => waiter.value.served)
   }
 
-  /** Sends away all who wait for a bucket. Their promises are the caller's to give back. */
-  recall(name: string): Recalled {
-    const recalled = Array.from(this.lines.get(name)?.values() ?? []).flatMap((line) => line.recall())
-    this.lines.delete(name)
+  /**
+   * Takes back promises about a bucket, all or those that `concerns` says, and sends as many waiters away, who are the
+   * last of those that asked for equally much. The promises are the caller's to give back.
+   */
+  recall(name: string, concerns: (reservation: Reservation) => boolean = () => true): Recalled {
+    const lines = this.lines.get(name) ?? new Map<number, Line>()
+    const recalled = Array.from(lines.values()).flatMap((line) => line.recall(concerns))
+    for (const [amount, line] of lines) if (line.isEmpty) this.dropLine(name, amount, line)
     recalled.sort(([one], [other]) => one.serial - other.serial)
     return {
       reservations: recalled.map(([reservation]) => reservation),
@@ -142,6 +159,13 @@ export class BucketWaiters {
         for (const [, waiter] of recalled) waiter.wake?.()
       }
     }
+  }
+
+  /** All that those who wait for a bucket were promised. */
+  promised(name: string): number {
+    let sum = 0
+    for (const line of this.lines.get(name)?.values() ?? []) sum += line.promised
+    return sum
   }
 
   private addLine(name: string, amount: number): Line {

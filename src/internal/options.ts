@@ -7,8 +7,10 @@ import * as Duration from "effect/Duration"
 import * as Option from "effect/Option"
 import * as Result from "effect/Result"
 import { InvalidOptions } from "../Errors.ts"
+import type { RedisLayerOptions } from "../RedisLive.ts"
 import type { SemaphoreOptions } from "../Semaphore.ts"
 import type { TokenBucketOptions } from "../TokenBucket.ts"
+import type { WhenAway } from "../WhenAway.ts"
 import { maxAmount, maxSpan, type Rules, unitsPerToken } from "./bucket.ts"
 
 const maxTokens = maxAmount / unitsPerToken
@@ -27,6 +29,8 @@ export interface BucketConfig {
   readonly rules: Rules
   readonly tokensToConsume: number
   readonly maxSleep: number
+  /** Undefined: as the layer says. */
+  readonly whenAway: WhenAway | undefined
 }
 
 /** A semaphore's options in microseconds. */
@@ -69,9 +73,10 @@ class Reader {
   readonly name: string
   private readonly options: Record<string, unknown>
 
-  constructor(options: unknown, known: ReadonlyArray<string>) {
+  /** `ofLayer`: the options are not those of a limiter, and have no name of their own. */
+  constructor(options: unknown, known: ReadonlyArray<string>, ofLayer?: string) {
     this.options = isRecord(options) ? options : {}
-    const name = this.options["name"]
+    const name = ofLayer ?? this.options["name"]
     this.name = typeof name === "string" ? name : ""
     if (this.options !== options) this.fail("options", options, "an object")
     const unknown = Object.keys(this.options).find((key) => !known.includes(key))
@@ -120,6 +125,13 @@ class Reader {
     return micros === 0 ? maxSpan : Math.min(micros, maxSpan)
   }
 
+  whenAway(): WhenAway | undefined {
+    const value = this.get("whenAway", undefined)
+    return value === undefined || isWhenAway(value)
+      ? value
+      : this.fail("whenAway", value, `"fail", "allow" or { local: share } with a share above 0 and at most 1`)
+  }
+
   moment(field: string, now: number): number | undefined {
     const value = this.options[field]
     if (value === undefined) return undefined
@@ -132,6 +144,12 @@ class Reader {
 
 const isRecord = (value: unknown): value is Record<string, unknown> =>
   typeof value === "object" && value !== null && !Array.isArray(value)
+
+const isWhenAway = (value: unknown): value is WhenAway => {
+  if (!isRecord(value)) return value === "fail" || value === "allow"
+  const { local: share, ...others } = value
+  return typeof share === "number" && share > 0 && share <= 1 && Object.keys(others).length === 0
+}
 
 const microsOf = (value: unknown): number | undefined => {
   // Effect takes these for nothing at all; here they are mistakes.
@@ -167,7 +185,8 @@ const bucketFields = [
   "tokensToConsume",
   "maxSleep",
   "expiry",
-  "windowStartTime"
+  "windowStartTime",
+  "whenAway"
 ] satisfies ReadonlyArray<keyof TokenBucketOptions>
 
 /** Check a token bucket's options; `now` in milliseconds since 1970. Others, if any, are checked elsewhere. */
@@ -228,7 +247,8 @@ export const bucketConfig = (
         expiry: Math.min(expiry, maxSpan)
       },
       tokensToConsume: Math.min(costOf(tokensToConsume), supplyOf(capacity)),
-      maxSleep
+      maxSleep,
+      whenAway: reader.whenAway()
     }
   })
 
@@ -255,6 +275,32 @@ export const semaphoreConfig = (
       expiry: Math.min(
         maxSpan,
         reader.duration("expiry", "60 seconds", "a duration of at least 100 milliseconds", (n) => n >= 100_000)
+      )
+    }
+  })
+
+/** A Redis layer's options in microseconds. */
+export interface RedisLayerConfig {
+  readonly whenAway: WhenAway
+  readonly awayAfter: number
+}
+
+/** What holds for layers that are not told anything. */
+export const failing: RedisLayerConfig = { whenAway: "fail", awayAfter: 500_000 }
+
+const redisLayerFields = ["whenAway", "awayAfter"] satisfies ReadonlyArray<keyof RedisLayerOptions>
+
+/** Check a Redis layer's options. */
+export const redisLayerConfig = (options: unknown): Result.Result<RedisLayerConfig, InvalidOptions> =>
+  read(() => {
+    const reader = new Reader(options, redisLayerFields, "redisLayer")
+    return {
+      whenAway: reader.whenAway() ?? failing.whenAway,
+      awayAfter: reader.duration(
+        "awayAfter",
+        durationOf(failing.awayAfter),
+        "a finite duration of at least 1 millisecond",
+        (n) => n >= 1_000 && n <= maxSpan
       )
     }
   })

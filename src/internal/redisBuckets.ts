@@ -92,6 +92,9 @@ class Other extends OfBucket<Numbers> {
 
 type Request = Reserve | Other
 
+/** Whoever asks for these waits for what Redis says. */
+const wantsAnswer: ReadonlySet<string> = new Set(["reserve", "pause", "look"])
+
 /** How many numbers the script answers. */
 const answerLength = { giveBack: 1, charge: 0, pause: 0, look: 3, reset: 0 }
 
@@ -144,6 +147,14 @@ const readReserved = (reply: TokenBucketReply, elapsed: number, disagreed: boole
     alike--
     return { outcome: outcome(amount), disagreed }
   }
+}
+
+/** A bucket that can be told what was taken from it elsewhere. */
+export interface RedisBucketStore extends BucketStore {
+  /** At Redis. */
+  readonly key: string
+  /** Takes `amount` from it, once Redis is there, whether or not anybody waits for that. */
+  readonly charge: (amount: number) => Effect.Effect<void, BackendError>
 }
 
 /** The requests of a call by the key of their bucket, and those that have to go in the next. */
@@ -233,7 +244,19 @@ export class RedisBuckets {
     )
   })
 
-  store({ name, rules, maxSleep }: BucketConfig): BucketStore {
+  /**
+   * Who waits for an answer about such a key hears that there is none. What is granted to them after all goes back. What
+   * Redis is to be told it will be told.
+   */
+  giveUp(concerns: (key: string) => boolean, why: Trouble): void {
+    for (const lane of this.busy) {
+      for (const request of lane.unanswered()) {
+        if (wantsAnswer.has(request.operation) && concerns(request.bucket.key)) this.fail(request, why)
+      }
+    }
+  }
+
+  store({ name, rules, maxSleep }: BucketConfig): RedisBucketStore {
     const key = this.client.key({ kind: "TokenBucket", name })
     const { capacity, amount, interval, origin, initial, expiry } = rules
     const bucket = { name, key, rules: [capacity, amount, interval, origin, initial, expiry].join(" ") }
@@ -267,6 +290,8 @@ export class RedisBuckets {
     }
 
     return {
+      key,
+      charge: (amount) => Effect.asVoid(ask("charge", [amount], maxSpan).answered),
       reserve: (amount, maxWait, restore, onAnswer) =>
         Effect.suspend(() => {
           const wait = maxWait === 0 ? Math.min(maxSleep, patience) : maxWait

@@ -2,7 +2,17 @@
  * The scripts of `lua/` as typed values.
  */
 import { makeRedisScript, type RedisScript } from "../RedisScript.ts"
-import { semaphoreScript as semaphoreSource, tokenBucketScript as tokenBucketSource } from "./scripts.ts"
+import {
+  presenceScript as presenceSource,
+  semaphoreScript as semaphoreSource,
+  tokenBucketScript as tokenBucketSource
+} from "./scripts.ts"
+
+export const presenceScript: RedisScript<unknown> = makeRedisScript({
+  name: "presence",
+  source: presenceSource,
+  decode: (reply) => reply
+})
 
 /** The reply of `lua/token-bucket.lua`, to be read from front to back. */
 export class TokenBucketReply {

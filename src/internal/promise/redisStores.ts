@@ -24,11 +24,12 @@ export const openStores = (
         : // The public type says no more than what tells a client of ioredis from others.
           RedisClient.fromClient(redis as Redis | Cluster, { keyPrefix })
     const client = yield* Layer.buildWithScope(layer, yield* Scope.Scope)
-    const buckets = yield* Effect.provideContext(redisBuckets, client)
+    const buckets = yield* Effect.provideContext(redisBuckets(), client)
     const semaphores = yield* Effect.provideContext(redisSemaphores, client)
+    const waiters = new BucketWaiters()
     return {
-      bucket: (config) => buckets.store(config),
-      waiters: new BucketWaiters(),
+      bucket: (config) => buckets.store(config, waiters),
+      waiters,
       semaphore: (config) => semaphores.store(config)
     }
   })

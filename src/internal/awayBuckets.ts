@@ -1,0 +1,204 @@
+/**
+ * Token buckets in Redis that go on without it while it is away, and hand back what they did when it returns.
+ */
+import type * as Clock from "effect/Clock"
+import type * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import type * as Fiber from "effect/Fiber"
+import type { BackendError } from "../Errors.ts"
+import type { RedisClient } from "../RedisClient.ts"
+import type { WhenAway } from "../WhenAway.ts"
+import { maxSpan, type Reservation } from "./bucket.ts"
+import type { Answer, BucketStore } from "./bucketLimiter.ts"
+import { type BucketStandIn, isStandInReservation, Share, type StandInReservation, Unlimited } from "./bucketStandIn.ts"
+import type { BucketWaiters, Restore } from "./bucketWaiters.ts"
+import { type BucketConfig, durationOf, tokensOf } from "./options.ts"
+import { type RedisBucketStore, RedisBuckets } from "./redisBuckets.ts"
+import { meansAway, type Place, RedisPresence } from "./redisPresence.ts"
+import { monotonicMicros } from "./time.ts"
+
+/** Why nobody waits for Redis any more: it has been found to be away. */
+const gone = new Error("Redis is away")
+
+/** Who decides about a bucket in this absence, and what is needed to hand back. */
+interface Deputed {
+  readonly standIn: BucketStandIn
+  readonly place: Place
+  readonly name: string
+  readonly redis: RedisBucketStore
+  readonly waiters: BucketWaiters
+}
+
+/**
+ * The buckets of one layer that don't fail when Redis is away.
+ */
+export class AwayBuckets {
+  private readonly clock: Clock.Clock
+  private readonly fork: (effect: Effect.Effect<void>) => Fiber.Fiber<void>
+  private readonly presence: RedisPresence
+  private readonly buckets: RedisBuckets
+  private readonly awayAfter: Duration.Duration
+  /** By policy and name, in this absence. */
+  private readonly deputed = new Map<string, Deputed>()
+
+  /** `awayAfter` in microseconds. */
+  constructor(
+    client: RedisClient["Service"],
+    clientId: string,
+    clock: Clock.Clock,
+    fork: (effect: Effect.Effect<void>) => Fiber.Fiber<void>,
+    awayAfter: number
+  ) {
+    this.clock = clock
+    this.fork = fork
+    this.awayAfter = durationOf(awayAfter)
+    this.presence = new RedisPresence(client, clock, fork, awayAfter, {
+      onAway: (place) => this.onAway(place),
+      onReturn: (place) => this.onReturn(place)
+    })
+    this.buckets = new RedisBuckets(this.presence.client, clientId, clock, fork)
+  }
+
+  readonly close: Effect.Effect<void> = Effect.suspend(() => {
+    this.presence.close()
+    return this.buckets.close
+  })
+
+  store(config: BucketConfig, whenAway: Exclude<WhenAway, "fail">, waiters: BucketWaiters): BucketStore {
+    const { name } = config
+    const redis = this.buckets.store(config)
+    const place = this.presence.placeOf(redis.key)
+    const deputyKey = `${whenAway === "allow" ? whenAway : "local"} ${name}`
+
+    const makeStandIn = () =>
+      whenAway === "allow"
+        ? new Unlimited(config)
+        : new Share(config, whenAway.local, place.presence.awaySince ?? this.now(), waiters.promised(name))
+
+    const standIn = (): BucketStandIn => {
+      let deputed = this.deputed.get(deputyKey)
+      if (deputed === undefined) {
+        deputed = { standIn: makeStandIn(), place, name, redis, waiters }
+        this.deputed.set(deputyKey, deputed)
+      }
+      return deputed.standIn
+    }
+
+    const decide = (amount: number, maxWait: number): Answer => ({
+      outcome: standIn().reserve(amount, maxWait, this.now()),
+      disagreed: false
+    })
+
+    /** Whether what the stand-in decided has not been handed back yet. */
+    const isUpTo = (standIn: BucketStandIn): boolean => this.deputed.get(deputyKey)?.standIn === standIn
+
+    /** Redis has not said anything in time. */
+    const miss = (error: BackendError): void => {
+      if (error.cause !== gone) this.presence.missed(place)
+    }
+
+    const reserve = <A, E, R>(
+      amount: number,
+      maxWait: number,
+      restore: Restore,
+      onAnswer: (answer: Answer) => Effect.Effect<A, E, R>
+    ): Effect.Effect<A, E | BackendError, R> =>
+      Effect.suspend(() => {
+        if (place.isAway) return onAnswer(decide(amount, maxWait))
+        const asked = this.now()
+        return Effect.matchEffect(redis.reserve(amount, maxWait, restore, Effect.succeed), {
+          onSuccess: onAnswer,
+          onFailure: (error) => {
+            if (!meansAway(error)) return Effect.fail(error)
+            miss(error)
+            const left = maxWait === maxSpan ? maxSpan : Math.max(0, maxWait - (this.now() - asked))
+            return reserve(amount, left, restore, onAnswer)
+          }
+        })
+      })
+
+    const orElse = <A>(ask: Effect.Effect<A, BackendError>, instead: () => A): Effect.Effect<A, BackendError> =>
+      Effect.suspend(() =>
+        place.isAway
+          ? Effect.sync(instead)
+          : Effect.catchIf(ask, meansAway, (error) => {
+              miss(error)
+              return orElse(ask, instead)
+            })
+      )
+
+    /** Redis hears of it, and the caller need not wait until it has. */
+    const tell = (told: Effect.Effect<void, BackendError>): Effect.Effect<void, BackendError> =>
+      Effect.asVoid(
+        Effect.timeoutOption(
+          Effect.catchIf(told, meansAway, () => Effect.void),
+          this.awayAfter
+        )
+      )
+
+    const settleStandIn = (reservation: StandInReservation, actual: number): void => {
+      const { amount, standIn } = reservation
+      if (!isUpTo(standIn)) {
+        if (actual > amount && whenAway !== "allow") redis.charge(actual - amount)
+      } else if (actual > amount) standIn.charge(actual - amount, this.now())
+      else standIn.giveBack(reservation, amount - actual, this.now())
+    }
+
+    return {
+      takeNow: (amount) => place.isAway && decide(amount, 0).outcome._tag === "Reserved",
+      reserve,
+      giveBack: (reservation, amount) =>
+        isStandInReservation(reservation)
+          ? Effect.sync(() => {
+              if (isUpTo(reservation.standIn)) reservation.standIn.giveBack(reservation, amount, this.now())
+            })
+          : redis.giveBack(reservation, amount),
+      settle: (reservation, actual) =>
+        Effect.suspend(() => {
+          if (isStandInReservation(reservation)) return Effect.sync(() => settleStandIn(reservation, actual))
+          const { amount } = reservation
+          return tell(actual > amount ? redis.charge(actual - amount) : redis.settle(reservation, actual))
+        }),
+      pause: (duration) => orElse(redis.pause(duration), () => standIn().pause(duration, this.now())),
+      look: (amount) => orElse(redis.look(amount), () => standIn().look(amount, this.now())),
+      reset: redis.reset,
+      away: () => {
+        const since = place.presence.awaySince
+        if (since === undefined) return undefined
+        const admitted = this.deputed.get(deputyKey)?.standIn.admitted ?? 0
+        return { duration: durationOf(this.now() - since), admitted: tokensOf(admitted) }
+      }
+    }
+  }
+
+  private onAway(place: Place): void {
+    this.buckets.giveUp((key) => this.presence.placeOf(key) === place, { reason: "TimedOut", cause: gone })
+  }
+
+  /** Redis is told what was taken without it before anybody asks it anything. Who waits here asks there, in order. */
+  private onReturn(place: Place): number {
+    const now = this.now()
+    let admitted = 0
+    const asking: Array<() => void> = []
+    for (const [key, deputed] of this.deputed) {
+      if (deputed.place !== place) continue
+      const { standIn, name, redis, waiters } = deputed
+      this.deputed.delete(key)
+      const isOurs = (reservation: Reservation) => isStandInReservation(reservation) && reservation.standIn === standIn
+      const { reservations, askAnew } = waiters.recall(name, isOurs)
+      for (const reservation of reservations.toReversed()) standIn.giveBack(reservation, reservation.amount, now)
+      const owed = standIn.owed(now)
+      if (owed > 0) redis.charge(owed)
+      const paused = standIn.pausedFor(now)
+      if (paused > 0) this.fork(Effect.ignore(redis.pause(paused)))
+      asking.push(askAnew)
+      admitted += tokensOf(standIn.admitted)
+    }
+    for (const askAnew of asking) askAnew()
+    return admitted
+  }
+
+  private now(): number {
+    return monotonicMicros(this.clock)
+  }
+}

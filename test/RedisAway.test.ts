@@ -1,0 +1,411 @@
+import { assert, describe, it } from "@effect/vitest"
+import { Clock, Duration, Effect, Fiber, Layer, Logger, Option, References, type Scope } from "effect"
+import {
+  type InvalidOptions,
+  TokenBucket,
+  type TokenBucketLimiter,
+  type TokenBucketOptions,
+  type WhenAway
+} from "steindamm"
+import { RedisClient, type RedisLayerOptions, redisTokenBucketLayer } from "steindamm/redis"
+import { excess, runSwarm, type SwarmOptions, type SwarmResult } from "./support/bucketSwarm.ts"
+import { startProxy } from "./support/proxy.ts"
+import { type RedisServer, startServer } from "./support/servers.ts"
+
+const backends = 4
+
+/** A hundred a second. */
+const bucket = { name: "hungry", capacity: 10, refillAmount: 1, refillFrequency: 10, maxSleep: 1000 }
+
+const duration = 4000
+
+/** How old news may be under load, in milliseconds. */
+const late = 150
+
+/** What a fault does, and how it ends. */
+interface Fault {
+  readonly begin: Effect.Effect<unknown>
+  readonly end: Effect.Effect<unknown>
+}
+
+const faults = {
+  killed: (server: RedisServer): Fault => ({ begin: server.kill, end: server.start() }),
+  stopped: (server: RedisServer): Fault => ({ begin: server.pause, end: server.resume }),
+  "out of memory": (server: RedisServer): Fault => ({
+    begin: server.command("CONFIG", "SET", "maxmemory", 1),
+    end: server.command("CONFIG", "SET", "maxmemory", 0)
+  }),
+  "a replica": (server: RedisServer): Fault => ({
+    begin: server.command("REPLICAOF", server.host, 1),
+    end: server.command("REPLICAOF", "NO", "ONE")
+  })
+}
+
+const now = Effect.map(Clock.monotonicTimeNanos, (nanos) => Number(nanos) / 1e6)
+
+const live = (client: Layer.Layer<RedisClient, InvalidOptions>, options: RedisLayerOptions) =>
+  Layer.fresh(redisTokenBucketLayer(options).pipe(Layer.provide(client)))
+
+/** What limiters log goes into a list, by a logger of its own. */
+const logged = (messages: Array<string>): Layer.Layer<never> =>
+  Logger.layer([Logger.make(({ message }) => messages.push(String(message)))])
+
+const isAway = (limiter: TokenBucketLimiter) => Effect.map(limiter.state, ({ away }) => away !== undefined)
+
+/** Looks every few milliseconds until it is so, and gives how long that took. */
+const until = (condition: Effect.Effect<boolean, unknown>): Effect.Effect<number> =>
+  Effect.gen(function* () {
+    const begun = yield* now
+    while (!(yield* Effect.orDie(condition))) yield* Effect.sleep("2 millis")
+    return (yield* now) - begun
+  })
+
+const untilAway = (limiter: TokenBucketLimiter) => until(isAway(limiter))
+
+const untilBack = (limiter: TokenBucketLimiter) => until(Effect.map(isAway(limiter), (away) => !away))
+
+const swarm = (
+  label: string,
+  options: Pick<SwarmOptions, "client"> & { readonly whenAway: WhenAway; readonly meanwhile: Effect.Effect<unknown> }
+): Effect.Effect<SwarmResult> =>
+  Effect.tap(
+    Effect.orDie(
+      runSwarm({
+        client: options.client,
+        meanwhile: options.meanwhile,
+        bucket: { ...bucket, whenAway: options.whenAway },
+        backends,
+        fibers: 5,
+        duration
+      })
+    ),
+    (result) =>
+      Effect.sync(() =>
+        console.log(
+          label,
+          JSON.stringify({
+            admitted: result.admissions.length,
+            bound: bucket.capacity + duration / bucket.refillFrequency,
+            excess: Math.round(excess(result, bucket, 0)),
+            maxSleepExceeded: result.maxSleepExceeded,
+            backendErrors: result.backendErrors.length,
+            longestStall: Math.round(longestStall(result)),
+            latest: Math.round(result.latest)
+          })
+        )
+      )
+  )
+
+const longestStall = ({ admissions }: SwarmResult): number =>
+  Math.max(...admissions.map((at, index) => at - (admissions[index - 1] ?? 0)))
+
+describe("a token bucket that takes a share while Redis is away", { timeout: 60_000 }, () => {
+  for (const [name, faultOf] of Object.entries(faults)) {
+    it.live(`keeps the limit of all processes together, with Redis ${name} under load`, () =>
+      Effect.gen(function* () {
+        const server = yield* startServer({ appendOnly: true })
+        const { begin, end } = faultOf(server)
+        const meanwhile = Effect.gen(function* () {
+          yield* Effect.sleep("800 millis")
+          yield* begin
+          yield* Effect.sleep("1600 millis")
+          yield* end
+        })
+        const client = RedisClient.layer({ url: server.url })
+        const result = yield* swarm(name, { client, whenAway: { local: 1 / backends }, meanwhile })
+        // Those who waited at Redis when it went away keep what they were promised: one each.
+        const promised = backends * 5
+        assert.isAtMost(excess(result, bucket, late), promised)
+        assert.deepStrictEqual(result.backendErrors, [])
+        assert.isBelow(longestStall(result), 1000)
+        assert.isBelow(result.latest, 250)
+      })
+    )
+  }
+})
+
+describe("a Redis that goes away and comes back", { timeout: 60_000 }, () => {
+  const noticed = (name: string, client: Layer.Layer<RedisClient, InvalidOptions>, { begin, end }: Fault) =>
+    Effect.gen(function* () {
+      const messages: Array<string> = []
+      yield* Effect.gen(function* () {
+        const limiter = yield* TokenBucket.make({ name: "watched", capacity: 1000, refillAmount: 1000 })
+        const load = yield* Effect.forkChild(
+          Effect.forever(Effect.andThen(Effect.orDie(limiter.withPermit(Effect.void)), Effect.sleep("1 millis")))
+        )
+        yield* Effect.sleep("200 millis")
+        yield* begin
+        const left = yield* untilAway(limiter)
+        yield* Effect.sleep("1500 millis")
+        yield* end
+        const back = yield* untilBack(limiter)
+        yield* Effect.sleep("500 millis")
+        assert.isFalse(yield* isAway(limiter))
+        yield* Fiber.interrupt(load)
+        console.log(name, JSON.stringify({ noticedAwayAfter: Math.round(left), noticedBackAfter: Math.round(back) }))
+        assert.isBelow(left, 500)
+        assert.isBelow(back, 1000)
+      }).pipe(Effect.provide(live(client, { whenAway: "allow", awayAfter: 300 })), Effect.provide(logged(messages)))
+      const ours = messages.filter((message) => /without it/.test(message))
+      assert.strictEqual(ours.length, 2, messages.join("\n"))
+      assert.match(ours[0] ?? "", /^Redis is away \(\w+\): limiters go on without it/)
+      assert.match(ours[1] ?? "", /^Redis is back after .+; \d+ permits were given without it$/)
+    })
+
+  for (const [name, faultOf] of Object.entries(faults)) {
+    it.live(`is noticed in time, and told once, if it is ${name}`, () =>
+      Effect.gen(function* () {
+        const server = yield* startServer()
+        yield* noticed(name, RedisClient.layer({ url: server.url }), faultOf(server))
+      })
+    )
+  }
+
+  it.live("is noticed in time, and told once, if it is too slow", () =>
+    Effect.gen(function* () {
+      const proxy = yield* startProxy(yield* startServer())
+      const latencyOf = (millis: number) =>
+        Effect.sync(() => {
+          proxy.latency = millis
+        })
+      yield* noticed("slow", RedisClient.layer({ url: proxy.url }), { begin: latencyOf(400), end: latencyOf(0) })
+    })
+  )
+
+  it.live("is noticed in time if its connections have fallen silent", () =>
+    Effect.gen(function* () {
+      const proxy = yield* startProxy(yield* startServer())
+      yield* noticed("silent", RedisClient.layer({ url: proxy.url }), {
+        begin: Effect.sync(() => {
+          proxy.mode = "blackhole"
+        }),
+        end: Effect.sync(() => {
+          proxy.goHalfOpen()
+          proxy.mode = "pass"
+        })
+      })
+    })
+  )
+})
+
+const awayAfter = 100
+
+/** A limiter over a server that only it uses. */
+const withLimiter = <A, E>(
+  options: Omit<TokenBucketOptions, "name">,
+  use: (limiter: TokenBucketLimiter, server: RedisServer) => Effect.Effect<A, E, Scope.Scope>
+) =>
+  Effect.gen(function* () {
+    const server = yield* startServer()
+    const layer = live(RedisClient.layer({ url: server.url }), { awayAfter })
+    const context = yield* Layer.build(layer)
+    const limiter = yield* Effect.provideContext(TokenBucket.make({ name: "lone", ...options }), context)
+    return yield* use(limiter, server)
+  }).pipe(Effect.provideService(References.MinimumLogLevel, "Error"), Effect.scoped)
+
+/** Stops the server, and waits until that is noticed. */
+const stop = (limiter: TokenBucketLimiter, server: RedisServer) => Effect.andThen(server.pause, untilAway(limiter))
+
+const goOn = (limiter: TokenBucketLimiter, server: RedisServer) => Effect.andThen(server.resume, untilBack(limiter))
+
+/** Nothing refills while a test runs. */
+const hourly = { refillFrequency: "1 hour" } as const
+
+describe("a token bucket that allows everything while Redis is away", { timeout: 60_000 }, () => {
+  it.live("lets work through without limit, and counts it", () =>
+    withLimiter({ ...hourly, capacity: 1, whenAway: "allow" }, (limiter, server) =>
+      Effect.gen(function* () {
+        yield* limiter.withPermit(Effect.void)
+        yield* server.pause
+        const work = Array.from({ length: 100 }, (_, index) => limiter.withPermit(Effect.succeed(index)))
+        yield* Effect.all(work, { concurrency: "unbounded" })
+        const { away } = yield* limiter.state
+        assert.strictEqual(away?.admitted, 100)
+        assert.isAtLeast(Duration.toMillis(away?.duration ?? Duration.zero), awayAfter)
+        yield* goOn(limiter, server)
+        // Nothing of it is charged, and the limit holds again.
+        const { tokens, wait } = yield* limiter.state
+        assert.strictEqual(tokens, 0)
+        assert.isAbove(Duration.toMinutes(wait), 59)
+      })
+    )
+  )
+
+  it.live("lets reservations and attempts through as well, and forgets what is given back", () =>
+    withLimiter({ ...hourly, capacity: 2, whenAway: "allow" }, (limiter, server) =>
+      Effect.gen(function* () {
+        yield* stop(limiter, server)
+        const reservation = yield* limiter.reserve(2)
+        assert.isTrue(Duration.isZero(reservation.delay))
+        assert.isTrue(Option.isSome(yield* limiter.withPermitsIfAvailable(2)(Effect.void)))
+        const permit = yield* limiter.acquire(2)
+        yield* permit.settle(5)
+        assert.strictEqual((yield* limiter.state).away?.admitted, 9)
+        yield* reservation.cancel
+        assert.strictEqual((yield* limiter.state).away?.admitted, 7)
+        yield* server.resume
+      })
+    )
+  )
+
+  it.live("does so from the start if Redis is not there", () =>
+    withLimiter({ capacity: 1, whenAway: "allow" }, (limiter, server) =>
+      Effect.gen(function* () {
+        yield* server.kill
+        assert.strictEqual(yield* limiter.withPermit(Effect.succeed("ran")), "ran")
+        yield* server.start()
+        yield* untilBack(limiter)
+        assert.strictEqual((yield* limiter.state).tokens, 1)
+      })
+    )
+  )
+
+  it.live("fails all the same when something is wrong that no waiting mends", () =>
+    withLimiter({ whenAway: "allow" }, (limiter, server) =>
+      Effect.gen(function* () {
+        yield* server.command("SET", "steindamm:{lone}:token-bucket", "something else")
+        const error = yield* Effect.flip(limiter.withPermit(Effect.void))
+        assert.strictEqual(error._tag === "BackendError" && error.reason, "WrongType")
+        assert.isFalse(yield* isAway(limiter).pipe(Effect.catch(() => Effect.succeed(false))))
+      })
+    )
+  )
+})
+
+describe("a token bucket of one process that takes a share while Redis is away", { timeout: 60_000 }, () => {
+  it.live("is charged at Redis for what was taken without it", () =>
+    withLimiter({ capacity: 10, refillFrequency: 200, whenAway: { local: 1 } }, (limiter, server) =>
+      Effect.gen(function* () {
+        yield* stop(limiter, server)
+        yield* until(Effect.map(limiter.state, ({ tokens }) => tokens >= 8))
+        assert.isTrue(Option.isSome(yield* limiter.withPermitsIfAvailable(8)(Effect.void)))
+        yield* goOn(limiter, server)
+        // The bucket at Redis has been full all the time.
+        assert.isAtMost((yield* limiter.state).tokens, 4)
+      })
+    )
+  )
+
+  it.live("asks Redis again for those who wait, in their order, when that is back", () =>
+    withLimiter({ capacity: 10, refillFrequency: 10, whenAway: { local: 0.01 } }, (limiter, server) =>
+      Effect.gen(function* () {
+        yield* stop(limiter, server)
+        const order: Array<number> = []
+        const waiting = yield* Effect.forEach(
+          Array.from({ length: 20 }, (_, index) => index),
+          (index) =>
+            Effect.forkChild(limiter.withPermit(Effect.sync(() => order.push(index))), { startImmediately: true })
+        )
+        yield* goOn(limiter, server)
+        const begun = yield* now
+        yield* Fiber.joinAll(waiting)
+        assert.isBelow((yield* now) - begun, 1000)
+        assert.deepStrictEqual(
+          order,
+          order.toSorted((one, other) => one - other)
+        )
+      })
+    )
+  )
+
+  it.live("answers those who had asked Redis, by their maxSleep", () =>
+    withLimiter({ capacity: 10, refillFrequency: 100, maxSleep: 400, whenAway: { local: 0.1 } }, (limiter, server) =>
+      Effect.gen(function* () {
+        yield* limiter.withPermit(Effect.void)
+        yield* server.pause
+        const begun = yield* now
+        const error = yield* Effect.flip(limiter.withPermits(2)(Effect.void))
+        assert.strictEqual(error._tag, "MaxSleepExceeded")
+        assert.isBelow((yield* now) - begun, 400)
+        yield* server.resume
+      })
+    )
+  )
+
+  it.live("gives back what an interrupted wait was to take", () =>
+    withLimiter({ capacity: 10, whenAway: { local: 0.5 } }, (limiter, server) =>
+      Effect.gen(function* () {
+        yield* stop(limiter, server)
+        const waiting = yield* Effect.forkChild(limiter.withPermits(5)(Effect.void), { startImmediately: true })
+        assert.strictEqual((yield* limiter.state).away?.admitted, 5)
+        yield* Fiber.interrupt(waiting)
+        assert.strictEqual((yield* limiter.state).away?.admitted, 0)
+        yield* server.resume
+      })
+    )
+  )
+
+  it.live("pauses, and tells Redis of what is left of the pause", () =>
+    withLimiter({ capacity: 10, whenAway: { local: 1 } }, (limiter, server) =>
+      Effect.gen(function* () {
+        yield* stop(limiter, server)
+        yield* limiter.pause("1 minute")
+        assert.isAbove(Duration.toSeconds((yield* limiter.state).wait), 59)
+        yield* goOn(limiter, server)
+        assert.isAbove(Duration.toSeconds((yield* limiter.state).wait), 55)
+      })
+    )
+  )
+
+  it.live("settles what was taken at Redis without waiting for that", () =>
+    withLimiter({ ...hourly, capacity: 10, whenAway: { local: 1 } }, (limiter, server) =>
+      Effect.gen(function* () {
+        const [less, more] = [yield* limiter.reserve(3), yield* limiter.reserve(2)]
+        yield* stop(limiter, server)
+        const begun = yield* now
+        yield* less.settle(1)
+        yield* more.settle(4)
+        assert.isBelow((yield* now) - begun, 1000)
+        yield* goOn(limiter, server)
+        yield* until(Effect.map(limiter.state, ({ tokens }) => tokens === 5))
+      })
+    )
+  )
+
+  it.live("fails if it never refills, for there is no rate to share", () =>
+    withLimiter(
+      { capacity: 10, refillAmount: 0, refillFrequency: 0, maxSleep: 300, whenAway: { local: 1 } },
+      (limiter, server) =>
+        Effect.gen(function* () {
+          yield* server.pause
+          const error = yield* Effect.flip(limiter.withPermit(Effect.void))
+          assert.strictEqual(error._tag, "BackendError")
+          yield* server.resume
+        })
+    )
+  )
+})
+
+describe("the layer of a Redis that may be away", { timeout: 60_000 }, () => {
+  it.live("says what limiters do that don't say it themselves", () =>
+    Effect.gen(function* () {
+      const server = yield* startServer()
+      const layer = live(RedisClient.layer({ url: server.url }), { whenAway: "allow", awayAfter })
+      yield* Effect.gen(function* () {
+        const open = yield* TokenBucket.make({ name: "open" })
+        const closed = yield* TokenBucket.make({ name: "closed", maxSleep: 300, whenAway: "fail" })
+        const perUser = yield* TokenBucket.makeKeyed({ name: "user" })
+        yield* server.pause
+        assert.strictEqual(yield* open.withPermit(Effect.succeed("ran")), "ran")
+        assert.strictEqual(yield* perUser.withPermit("ada")(Effect.succeed("ran")), "ran")
+        assert.strictEqual((yield* perUser.state("ada")).away?.admitted, 1)
+        assert.strictEqual((yield* Effect.flip(closed.withPermit(Effect.void)))._tag, "BackendError")
+        yield* server.resume
+      }).pipe(Effect.provide(layer), Effect.provideService(References.MinimumLogLevel, "Error"))
+    })
+  )
+
+  it.effect("is not built with options that break their rules", () =>
+    Effect.gen(function* () {
+      const refused = (options: unknown) =>
+        Effect.flip(Layer.build(live(RedisClient.layer(), options as RedisLayerOptions)))
+      for (const value of ["never", { local: 0 }, { local: 2 }, {}]) {
+        assert.deepInclude(yield* refused({ whenAway: value }), { _tag: "InvalidOptions", field: "whenAway", value })
+      }
+      for (const value of [0, -1, "soon", "Infinity", Number.NaN]) {
+        assert.deepInclude(yield* refused({ awayAfter: value }), { _tag: "InvalidOptions", field: "awayAfter" })
+      }
+      assert.deepInclude(yield* refused({ whenaway: "fail" }), { _tag: "InvalidOptions", field: "whenaway" })
+    }).pipe(Effect.scoped)
+  )
+})

@@ -2,7 +2,8 @@
  * The limiters for programs of plain promises: no Effect to be seen, and the same state, in one process or in Redis.
  *
  * Times that are told, such as `waited` and `delay`, are numbers of milliseconds. Times that are passed are numbers of
- * milliseconds too, or texts such as `"30 seconds"`.
+ * milliseconds too, or texts such as `"30 seconds"`. What nobody waits for and somebody should know, as that Redis is out
+ * of reach, is told as a warning of Node whose name is `SteindammWarning`.
  */
 import type * as Duration from "effect/Duration"
 import { bucketConfig, semaphoreConfig } from "./internal/options.ts"
@@ -182,8 +183,8 @@ export interface Closable extends AsyncDisposable {
    * who wait for a permit are refused as well. What has begun is waited for: callbacks, and permits until they are
    * released. After `timeout`, if there is one, the signals of callbacks and permits abort, and nobody waits any longer.
    *
-   * Others that share the name are not closed. The last limiter over a Redis closes its connections. A limiter in memory
-   * needs no closing to let a process end.
+   * Others that share the name are not closed. Of limiters around one another, close the outer one first. The last limiter
+   * over a Redis closes its connections. A limiter in memory needs no closing to let a process end.
    *
    * @example
    * ```ts

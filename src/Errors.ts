@@ -100,7 +100,7 @@ export class InvalidOptions extends Schema.TaggedError<InvalidOptions>("steindam
 
 /**
  * The lease of a permit could not be kept: it ran out while the process was stalled or Redis out of reach, or the
- * limiter was reset. Whatever the permit guarded may since run elsewhere; `fencingToken` tells the stale holder from
+ * limiter was reset, or somebody took the permit away (`steindamm release`). Whatever the permit guarded may since run elsewhere; `fencingToken` tells the stale holder from
  * the new one.
  */
 export class PermitLost extends Schema.TaggedError<PermitLost>("steindamm/PermitLost")("PermitLost", {
@@ -109,7 +109,7 @@ export class PermitLost extends Schema.TaggedError<PermitLost>("steindamm/Permit
   fencingToken: Schema.Number
 }) {
   override get message(): string {
-    return `Permit ${this.permitId} of semaphore "${this.name}" was lost (fencing token ${this.fencingToken}): its lease ran out or the semaphore was reset, so others may hold it now`
+    return `Permit ${this.permitId} of semaphore "${this.name}" was lost (fencing token ${this.fencingToken}): its lease ran out, or it was taken away by a release or a reset, so others may hold it now`
   }
 
   override [NodeInspectSymbol](): Error {

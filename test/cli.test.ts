@@ -1,17 +1,24 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Effect, Layer, Schema, type Scope } from "effect"
+import { Deferred, Effect, Fiber, Layer, Schema, type Scope } from "effect"
 import { Semaphore, type SemaphoreLimiter, TokenBucket } from "steindamm"
 import { RedisClient, RedisLive } from "steindamm/redis"
 import { inject } from "vitest"
 import { limiterKey } from "../src/internal/limiterKeys.ts"
 import { type Ended, runToEnd, steindamm } from "./support/command.ts"
-import { InspectDocument } from "./support/commandDocuments.ts"
+import { InspectDocument, ReleaseDocument, ResetDocument, ResizeDocument } from "./support/commandDocuments.ts"
 import { freshKeyPrefix } from "./support/keyPrefix.ts"
 import { connect, startServer, until } from "./support/servers.ts"
+import { openTerminal } from "./support/terminal.ts"
 
 const strictly = { onExcessProperty: "error" } as const
 
-const decodeInspect = Schema.decodeUnknownSync(Schema.fromJsonString(InspectDocument), strictly)
+const decoderOf = <A>(document: Schema.Decoder<A>) =>
+  Schema.decodeUnknownSync(Schema.fromJsonString(document), strictly)
+
+const decodeInspect = decoderOf(InspectDocument)
+const decodeRelease = decoderOf(ReleaseDocument)
+const decodeResize = decoderOf(ResizeDocument)
+const decodeReset = decoderOf(ResetDocument)
 
 const succeeded = ({ code, stdout, stderr }: Ended): string => {
   assert.strictEqual(code, 0, stderr)
@@ -64,6 +71,20 @@ const command = (url: string, name: string, ...args: ReadonlyArray<string>) => {
     )
   )
 }
+
+/** Works with a permit until that is lost, and tells why it was. */
+const working = (semaphore: SemaphoreLimiter) =>
+  Effect.gen(function* () {
+    const begun = yield* Deferred.make<void>()
+    const fiber = yield* Effect.forkScoped(
+      Effect.flip(semaphore.withPermit(Effect.andThen(Deferred.succeed(begun, undefined), Effect.never)))
+    )
+    yield* Deferred.await(begun)
+    return fiber
+  })
+
+const holderOf = (semaphore: SemaphoreLimiter) =>
+  Effect.map(semaphore.state, ({ holders }) => holders[0]?.id ?? "nobody")
 
 /** Somebody waits for a permit, until the scope closes. */
 const waiting = Effect.fnUntraced(function* (semaphore: SemaphoreLimiter, permits: number) {
@@ -195,6 +216,76 @@ for (const [where, isCluster] of [
       )
     )
 
+    it.live("releases a holder, which is told by the time that it renews its lease, for who is next", () =>
+      onBackend((backend) =>
+        Effect.gen(function* () {
+          const semaphore = yield* Semaphore.make({ name: "stuck", capacity: 1, expiry: "3 seconds" })
+          const stuck = yield* working(semaphore)
+          const id = yield* holderOf(semaphore)
+          const next = yield* Effect.forkScoped(Effect.scoped(semaphore.acquire()))
+          yield* until(Effect.map(semaphore.state, ({ waiting }) => waiting === 1))
+
+          const released = decodeRelease(succeeded(yield* backend.run("release", "stuck", id, "--json")))
+          assert.deepStrictEqual([released.name, released.id], ["stuck", id])
+          const lost = yield* Fiber.join(stuck)
+          assert.strictEqual(lost._tag, "PermitLost")
+          assert.isAbove((yield* Fiber.join(next)).fencingToken, lost._tag === "PermitLost" ? lost.fencingToken : 0)
+          yield* until(Effect.map(semaphore.state, ({ held }) => held === 0))
+
+          assert.include(failed(yield* backend.run("release", "stuck", id)), `Nobody holds by the id "${id}"`)
+        })
+      )
+    )
+
+    it.live("resizes a semaphore for everyone, and leaves it to its programs again", () =>
+      onBackend((backend) =>
+        Effect.gen(function* () {
+          const semaphore = yield* Semaphore.make({ name: "pool", capacity: 1 })
+          yield* semaphore.acquire()
+          yield* waiting(semaphore, 1)
+          const resize = (capacity: string) =>
+            Effect.map(backend.run("resize", "pool", capacity, "--json"), (ended) => {
+              const { capacity, before } = decodeResize(succeeded(ended))
+              return [capacity, before]
+            })
+          assert.deepStrictEqual(yield* resize("2"), [2, 1])
+          const { capacity, held, waiting: stillWaiting } = yield* semaphore.state
+          assert.deepStrictEqual([capacity, held, stillWaiting], [2, 2, 0])
+          const [report] = decodeInspect(succeeded(yield* backend.run("inspect", "pool", "--json"))).limiters
+          if (report?.kind !== "semaphore") return assert.fail(`it is a ${report?.kind}`)
+          assert.deepStrictEqual([report.capacity, report.resized, report.ownCapacities], [2, true, [1]])
+          assert.deepStrictEqual(yield* resize("0"), [null, 2])
+          assert.strictEqual((yield* semaphore.state).capacity, 1)
+        })
+      )
+    )
+
+    it.live("resets a semaphore: who held a permit loses it", () =>
+      onBackend((backend) =>
+        Effect.gen(function* () {
+          const semaphore = yield* Semaphore.make({ name: "jammed", capacity: 1, expiry: "3 seconds" })
+          const holder = yield* working(semaphore)
+          decodeReset(succeeded(yield* backend.run("reset", "jammed", "--yes", "--json")))
+          assert.strictEqual((yield* semaphore.state).held, 0)
+          assert.strictEqual((yield* Fiber.join(holder))._tag, "PermitLost")
+        })
+      )
+    )
+
+    it.live("resets a token bucket: it holds its initial tokens", () =>
+      onBackend((backend) =>
+        Effect.gen(function* () {
+          const options = { name: "quota", capacity: 9, initialTokens: 7, refillAmount: 0, refillFrequency: 0 }
+          const bucket = yield* TokenBucket.make(options)
+          yield* bucket.reserve(7)
+          assert.strictEqual((yield* bucket.state).tokens, 0)
+          const { kind } = decodeReset(succeeded(yield* backend.run("reset", "quota", "-y", "--json")))
+          assert.strictEqual(kind, "token-bucket")
+          assert.strictEqual((yield* bucket.state).tokens, 7)
+        })
+      )
+    )
+
     it.live("says so if nobody knows a limiter", () =>
       onBackend((backend) =>
         Effect.map(backend.run("inspect", "nobody"), (ended) => assert.include(failed(ended), `"nobody"`))
@@ -204,6 +295,79 @@ for (const [where, isCluster] of [
 }
 
 describe("steindamm", () => {
+  it.live("releases a holder at once if its process has ever waited", () =>
+    Effect.gen(function* () {
+      const one = backend(inject("redisUrl"))
+      yield* Effect.gen(function* () {
+        const semaphore = yield* Semaphore.make({ name: "long", capacity: 1, expiry: "1 hour", maxSleep: 0 })
+        const stuck = yield* working(semaphore)
+        yield* waiting(semaphore, 1)
+        yield* until(
+          Effect.map(command(one.url, "PUBSUB", "CHANNELS", `${one.prefix}*`), (channels) => String(channels) !== "")
+        )
+        succeeded(yield* one.run("release", "long", yield* holderOf(semaphore)))
+        assert.strictEqual((yield* Fiber.join(stuck))._tag, "PermitLost")
+      }).pipe(Effect.provide(limits(one, false)))
+    })
+  )
+
+  it.live("releases nobody who only waits", () =>
+    Effect.gen(function* () {
+      const one = backend(inject("redisUrl"))
+      yield* Effect.gen(function* () {
+        const semaphore = yield* Semaphore.make({ name: "queue", capacity: 1 })
+        yield* semaphore.acquire()
+        yield* waiting(semaphore, 1)
+        const [report] = decodeInspect(succeeded(yield* one.run("inspect", "queue", "--json"))).limiters
+        const id = report?.kind === "semaphore" ? (report.waiters[0]?.id ?? "") : ""
+        assert.include(failed(yield* one.run("release", "queue", id)), `"${id}" waits, and holds nothing`)
+        assert.strictEqual((yield* semaphore.state).waiting, 1)
+      }).pipe(Effect.provide(limits(one, false)))
+    })
+  )
+
+  it.live("asks in a terminal before it resets, and does nothing else unless told so", () =>
+    Effect.gen(function* () {
+      const one = backend(inject("redisUrl"))
+      yield* Effect.gen(function* () {
+        const semaphore = yield* Semaphore.make({ name: "asked", capacity: 2 })
+        yield* semaphore.acquire(2)
+        const answer = Effect.fnUntraced(function* (keys: string) {
+          const session = openTerminal([...steindamm, "reset", "asked", "--redis", one.url, "--prefix", one.prefix])
+          yield* Effect.promise(() => session.until(/2 permits in use will be lost.*\(y\/N\)/))
+          session.type(keys)
+          return { code: yield* Effect.promise(() => session.ended), written: session.written() }
+        })
+        for (const [keys, code, sentence] of [
+          ["n", 1, "Nothing was reset"],
+          ["\r", 1, "Nothing was reset"],
+          ["\u0003", 130, ""]
+        ] as const) {
+          const refused = yield* answer(keys)
+          assert.strictEqual(refused.code, code)
+          assert.include(refused.written, sentence)
+          assert.strictEqual((yield* semaphore.state).held, 2)
+        }
+        const agreed = yield* answer("y")
+        assert.strictEqual(agreed.code, 0)
+        assert.include(agreed.written, `Reset: semaphore "asked" starts anew.`)
+        assert.strictEqual((yield* semaphore.state).held, 0)
+      }).pipe(Effect.provide(limits(one, false)))
+    })
+  )
+
+  it.live("resets nothing where nobody can be asked", () =>
+    Effect.gen(function* () {
+      const one = backend(inject("redisUrl"))
+      yield* Effect.gen(function* () {
+        const semaphore = yield* Semaphore.make({ name: "unasked" })
+        yield* semaphore.acquire()
+        assert.include(misunderstood(yield* one.run("reset", "unasked")), "--yes")
+        assert.strictEqual((yield* semaphore.state).held, 1)
+      }).pipe(Effect.provide(limits(one, false)))
+    })
+  )
+
   it.live("finds limiters that share a tag with others by their name", () =>
     Effect.gen(function* () {
       const one = backend(inject("redisUrl"))
@@ -270,6 +434,8 @@ describe("steindamm", () => {
       const run = (...args: ReadonlyArray<string>) => Effect.promise(() => runToEnd([...steindamm, ...args]))
       assert.include(misunderstood(yield* run("inspect")), "Missing required argument: name")
       assert.include(misunderstood(yield* run("inspekt", "x")), "inspect")
+      assert.include(misunderstood(yield* run("resize", "x", "-1")), "-1")
+      assert.include(misunderstood(yield* run("resize", "x", "many")), "capacity")
       assert.include(misunderstood(yield* run("inspect", "x", "--colour")), "--colour")
       assert.include(misunderstood(yield* run("inspect", "x", "--redis", "localhost")), `"localhost"`)
       assert.include(
@@ -283,7 +449,8 @@ describe("steindamm", () => {
     Effect.gen(function* () {
       const run = (...args: ReadonlyArray<string>) => Effect.promise(() => runToEnd([...steindamm, ...args]))
       const help = succeeded(yield* run("--help"))
-      for (const word of ["inspect", "--redis", "--cluster", "--prefix", "--json"]) assert.include(help, word)
+      for (const word of ["inspect", "release", "resize", "reset", "--redis", "--cluster", "--prefix", "--json"])
+        assert.include(help, word)
       assert.strictEqual(succeeded(yield* run()), help)
       assert.match(succeeded(yield* run("--version")), /v\d+\.\d+\.\d+\n$/)
       for (const shell of ["bash", "zsh", "fish"]) {

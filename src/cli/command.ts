@@ -15,9 +15,12 @@ import { inspect } from "./inspect.ts"
 import { presenter } from "./presenter.ts"
 import type { Problem } from "./problem.ts"
 import { processServices } from "./processServices.ts"
+import { release } from "./release.ts"
+import { reset } from "./reset.ts"
+import { resize } from "./resize.ts"
 import { steindamm } from "./steindamm.ts"
 
-const command = steindamm.pipe(Command.withSubcommands([inspect]))
+const command = steindamm.pipe(Command.withSubcommands([inspect, release, resize, reset]))
 
 const surroundings = Layer.mergeAll(
   CliConfig.layer({ builtIns: [GlobalFlag.Help, GlobalFlag.Version, GlobalFlag.Completions] }),

@@ -9,7 +9,8 @@ import type { Limiters } from "./limiters.ts"
 import { type Problem, problem } from "./problem.ts"
 import { redisAddress } from "./redisAddress.ts"
 
-const flag = (name: string, description: string) =>
+/** Off, unless it is named. */
+export const switchFlag = (name: string, description: string): Flag.Flag<boolean> =>
   Flag.Boolean(name).pipe(Flag.withoutNegation, Flag.withDescription(description), Flag.withDefault(false))
 
 export const steindamm = Command.make("steindamm").pipe(
@@ -22,13 +23,16 @@ export const steindamm = Command.make("steindamm").pipe(
       ),
       Flag.optional
     ),
-    cluster: flag("cluster", "The URL is that of a node of a cluster (a node that answers is recognized without this)"),
+    cluster: switchFlag(
+      "cluster",
+      "The URL is that of a node of a cluster (a node that answers is recognized without this)"
+    ),
     prefix: Flag.String("prefix").pipe(
       Flag.withMetavar("<text>"),
       Flag.withDescription("What the keys of the limiters begin with (default: steindamm:)"),
       Flag.withDefault("steindamm:")
     ),
-    json: flag("json", "Print one JSON document")
+    json: switchFlag("json", "Print one JSON document")
   })
 )
 

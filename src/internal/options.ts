@@ -254,7 +254,8 @@ export const bucketConfig = (
 
 const semaphoreFields = ["name", "capacity", "maxSleep", "expiry"] satisfies ReadonlyArray<keyof SemaphoreOptions>
 
-const maxCapacity = 2 ** 31 - 1
+/** Of a semaphore. */
+export const maxCapacity = 2 ** 31 - 1
 
 const capacityRule = `an integer from 1 to ${maxCapacity}`
 

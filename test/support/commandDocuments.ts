@@ -50,8 +50,32 @@ const SemaphoreReport = Schema.Struct({
   )
 })
 
+const Where = { redis: Schema.String, prefix: Schema.String }
+
+export const ReleaseDocument = Schema.Struct({
+  ...Where,
+  kind: Schema.Literal("semaphore"),
+  ...Identity,
+  id: Schema.String,
+  released: Schema.Literal(true)
+})
+
+export const ResizeDocument = Schema.Struct({
+  ...Where,
+  kind: Schema.Literal("semaphore"),
+  ...Identity,
+  capacity: Schema.NullOr(Schema.Number),
+  before: Schema.NullOr(Schema.Number)
+})
+
+export const ResetDocument = Schema.Struct({
+  ...Where,
+  kind: Schema.Literals(["token-bucket", "semaphore"]),
+  ...Identity,
+  reset: Schema.Literal(true)
+})
+
 export const InspectDocument = Schema.Struct({
-  redis: Schema.String,
-  prefix: Schema.String,
+  ...Where,
   limiters: Schema.Array(Schema.Union([BucketReport, SemaphoreReport]))
 })

@@ -30,6 +30,9 @@ export const perSecond = (rate: number): string =>
     ? "0"
     : `${rate < 0.095 ? rate.toPrecision(1) : rate < 99.5 ? String(Math.round(rate * 10) / 10) : Math.round(rate)} /s`
 
+/** `1 waiter`, `3 waiters`. */
+export const counted = (count: number, noun: string): string => `${count} ${noun}${count === 1 ? "" : "s"}`
+
 const graphemes = new Intl.Segmenter()
 
 /** A name may hold anything, also what would move the cursor or change the terminal's mode. */

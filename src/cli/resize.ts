@@ -1,0 +1,42 @@
+/**
+ * `steindamm resize NAME CAPACITY`: changes the capacity of a semaphore for everyone, at once.
+ */
+import * as Argument from "effect/cli/Argument"
+import * as Command from "effect/cli/Command"
+import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
+import * as Schema from "effect/Schema"
+import { maxCapacity } from "../internal/options.ts"
+import { Limiters } from "./limiters.ts"
+import { limiterNamed, nameArgument, quoted } from "./named.ts"
+import { print } from "./output.ts"
+import { plain } from "./render/text.ts"
+import { limitersOfOptions } from "./steindamm.ts"
+
+const capacityArgument = Argument.Int("capacity").pipe(
+  Argument.withSchema(Schema.Int.check(Schema.isBetween({ minimum: 0, maximum: maxCapacity }))),
+  Argument.withDescription("How many permits there are from now on; 0: as many as its programs say")
+)
+
+export const resize = Command.make(
+  "resize",
+  { name: nameArgument, capacity: capacityArgument },
+  Effect.fnUntraced(function* ({ name, capacity }) {
+    const limiters = yield* Limiters
+    const { redis, prefix } = limiters
+    const { limiter, report } = yield* limiterNamed(name, Option.some("semaphore"))
+    yield* limiters.resize(limiter, capacity)
+    const before = report.capacity
+    const { kind, tag } = report
+    const now = capacity === 0 ? "what its programs say" : String(capacity)
+    yield* print({ redis, prefix, kind, name, tag, capacity: capacity === 0 ? null : capacity, before }, [
+      [plain(`The capacity of semaphore ${quoted(name)} is ${now}${before === null ? "" : `; it was ${before}`}.`)]
+    ])
+  })
+).pipe(
+  Command.withDescription(
+    "Change the capacity of a semaphore for everyone, at once, whatever its programs say: until it is reset, or nobody has used it for an hour. Nobody loses a permit by that; with a smaller capacity nobody gets one until enough have come back."
+  ),
+  Command.withShortDescription("Change the capacity of a semaphore"),
+  Command.provide(limitersOfOptions)
+)

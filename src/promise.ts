@@ -25,6 +25,7 @@ export {
   NoTokensAvailable,
   PermitLost
 } from "./Errors.ts"
+export type { WhenAway } from "./WhenAway.ts"
 
 /**
  * What tells a client of ioredis from others: a `Redis` or a `Cluster`.
@@ -330,6 +331,18 @@ export interface TokenBucketState {
   readonly nextToken: number
   /** In how long an empty bucket fills. */
   readonly fillTime: number
+  /** While Redis is away and `whenAway` goes on without it: then the fields above tell of this process alone. */
+  readonly away?: AwayState | undefined
+}
+
+/**
+ * What a limiter has done without Redis, while that is away.
+ */
+export interface AwayState {
+  /** For how long nobody has had an answer, in milliseconds. */
+  readonly duration: number
+  /** Tokens that this process gave meanwhile, without asking Redis. */
+  readonly admitted: number
 }
 
 /**

@@ -110,6 +110,10 @@ describe("callers whose compiler checked nothing", () => {
   }
 
   it("are told what is wrong with the arguments that only a token bucket has", async () => {
+    names(
+      thrown(() => make["createTokenBucket"]?.({ name: "github", whenAway: "wait" })),
+      "whenAway"
+    )
     names(await rejection(bucket.reserve({ tokens: 1 })), "tokens")
     names(await rejection(bucket.state("1")), "permits")
     names(await rejection(bucket.pause()), "duration")

@@ -145,6 +145,30 @@ describe("a Redis that can't be reached", () => {
   })
 })
 
+describe("a token bucket that goes on without Redis", () => {
+  it("runs work while Redis is away, and tells how much", async () => {
+    const redis = "redis://127.0.0.1:1"
+    const free = createTokenBucket({ name: freshName(), capacity: 1, whenAway: "allow", redis })
+    const shared = createTokenBucket({
+      name: freshName(),
+      capacity: 4,
+      refillFrequency: "20 millis",
+      whenAway: { local: 1 / 2 },
+      redis
+    })
+    onTestFinished(async () => void (await Promise.all([free.close(), shared.close()])))
+    assert.deepStrictEqual(await Promise.all([1, 2, 3].map((n) => free.withPermit(async () => n))), [1, 2, 3])
+    const { away } = await free.state()
+    assert.strictEqual(away?.admitted, 3)
+    assert.isAbove(away?.duration ?? 0, 0)
+
+    for (let n = 1; n <= 2; n++) {
+      await shared.acquire()
+      assert.strictEqual((await shared.state()).away?.admitted, n)
+    }
+  })
+})
+
 describe("connections", () => {
   it("are shared by all limiters that name them alike, opened by the first call and closed with the last", async () => {
     const proxy = await proxied()

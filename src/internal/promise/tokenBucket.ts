@@ -178,13 +178,14 @@ const bucketVerbs = (
       ),
     state: async (permits) => {
       const looked = use(({ limiter }) => (permits === undefined ? limiter.state : limiter.stateFor(permits)))
-      const { tokens, capacity, wait, nextToken, fillTime } = await calls.ask(name, "state", looked)
+      const { tokens, capacity, wait, nextToken, fillTime, away } = await calls.ask(name, "state", looked)
       return {
         tokens,
         capacity,
         wait: Duration.toMillis(wait),
         nextToken: Duration.toMillis(nextToken),
-        fillTime: Duration.toMillis(fillTime)
+        fillTime: Duration.toMillis(fillTime),
+        ...(away && { away: { ...away, duration: Duration.toMillis(away.duration) } })
       }
     },
     reset: () =>

@@ -86,14 +86,21 @@ interface Cork {
 
 const uncork = (socket: Cork) => socket.uncork()
 
+/** Sockets over which a call has gone out in this turn of the event loop. */
+const busy = new WeakSet<Cork>()
+const endTurn = (socket: Cork) => busy.delete(socket)
+
 /** A command that knows whether it has gone out: from then on it may run, whatever the client hears of it. */
 class Call extends Command {
   written = false
 
-  // Calls that are made in one turn of the event loop go out in one packet.
+  // The first call of a turn of the event loop goes out at once, and all others of that turn in one packet.
   override toWritable(socket: Cork): string | Buffer {
     this.written = true
-    if (socket.writableCorked === 0) {
+    if (!busy.has(socket)) {
+      busy.add(socket)
+      process.nextTick(endTurn, socket)
+    } else if (socket.writableCorked === 0) {
       socket.cork()
       process.nextTick(uncork, socket)
     }

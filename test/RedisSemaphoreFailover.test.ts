@@ -80,4 +80,26 @@ describe("a semaphore whose primary is replaced", { timeout: 60_000 }, () => {
       assert.isAbove(lost, 0)
     })
   )
+
+  it.live("ends work within its lease when the primary notices that it is alone", () =>
+    Effect.gen(function* () {
+      const primary = yield* startServer()
+      yield* startReplica(primary)
+      const { processes, limiter } = yield* sceneAt(primary.url, "alone", 1, { fibers: 1, rounds: 1 })
+      const holder = yield* processes.start({})
+      yield* go(holder)
+      yield* holder.wrote("in")
+      // As if its replica had been silent for longer than `min-replicas-max-lag`.
+      yield* primary.command("CONFIG", "SET", "min-replicas-to-write", 2)
+      const refusedFrom = micros()
+      yield* holder.wrote("lost")
+      const [section] = sectionsOf(holder.history())
+      const stoppedAfter = ((section?.end ?? Infinity) - refusedFrom) / 1000
+      yield* say("alone", { stoppedAfter })
+      assert.isAtMost(stoppedAfter, lease + 100)
+      yield* primary.command("CONFIG", "SET", "min-replicas-to-write", 0)
+      yield* end(holder)
+      yield* emptied(limiter)
+    })
+  )
 })

@@ -373,7 +373,8 @@ export const semaphoreContract = (backend: Backend): unknown =>
         const small = yield* Semaphore.make({ name, capacity: 1, maxSleep: 100 })
         const large = yield* Semaphore.make({ name, capacity: 2 })
         const first = yield* work
-        const [holder] = yield* inOrder([small.withPermit(first.effect)])
+        const patient = yield* Semaphore.make({ name, capacity: 1 })
+        const [holder] = yield* inOrder([patient.withPermit(first.effect)])
         yield* first.started
         assert.strictEqual((yield* Effect.flip(small.withPermit(Effect.void)))._tag, "MaxSleepExceeded")
         assert.strictEqual(yield* large.withPermit(Effect.succeed("fits")), "fits")

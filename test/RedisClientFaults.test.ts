@@ -162,16 +162,18 @@ describe("what no repetition would help fails at once", () => {
     assert.isBelow(millis, 5000)
   })
 
-  it.live("Unauthorized: no password, a wrong one, or a user who may not", () =>
+  it.live("Unauthorized: no password, a wrong one, or a user who may not, be it only within a script", () =>
     Effect.gen(function* () {
       const server = yield* startServer({ config: { requirepass: "secret" } })
       yield* server.command("ACL", "SETUSER", "reader", "on", ">secret", "~*", "&*", "+@read", "+@connection", "+info")
+      yield* server.command("ACL", "SETUSER", "runner", "on", ">secret", "~*", "+@scripting", "+@connection", "+info")
       yield* server.command("ACL", "SETUSER", "stranger", "on", ">secret", "~other:*", "&*", "+@all")
       const { host, port } = server
       for (const credentials of [
         {},
         { password: "wrong" },
         { username: "reader", password: "secret" },
+        { username: "runner", password: "secret" },
         { username: "stranger", password: "secret" }
       ]) {
         yield* Effect.provide(failsAtOnce("Unauthorized"), clientLayer({ host, port, ...credentials }))

@@ -49,9 +49,12 @@ const codePattern = new RegExp(
   `^(?:(?:ERR Error running script|Too many Cluster redirections)[^]*?\\b)?(${[...meanings.keys()].join("|")})\\b`
 )
 
+/** A user who may run scripts, but not all of what they do. There is no code of its own for it. */
+const isForbidden = (error: Error): boolean => error.message.includes("The user executing the script can't")
+
 /** What an error that Redis itself gave means, if it is one that tells anything. */
 export const meaningOf = (error: Error): readonly [BackendErrorReason, Outcome] | undefined =>
-  meanings.get(codePattern.exec(error.message)?.[1] ?? "")
+  isForbidden(error) ? ["Unauthorized", "hopeless"] : meanings.get(codePattern.exec(error.message)?.[1] ?? "")
 
 /** Whether Redis answered with the error; otherwise it comes from ioredis. */
 export const isReply = (error: Error): boolean => error.name === "ReplyError"

@@ -35,8 +35,8 @@ const encode = (operation: Operation): ReadonlyArray<string | number> => {
   }
 }
 
-/** In how many words they are told, and these; equal requests in a row are told as one and a number. */
-const encodeAll = (operations: ReadonlyArray<Operation>): ReadonlyArray<string | number> => {
+/** As a text; equal requests in a row are told as one and a number. */
+const encodeAll = (operations: ReadonlyArray<Operation>): string => {
   const rows: Array<Array<string | number>> = []
   for (const operation of operations) {
     const words = encode(operation)
@@ -45,7 +45,7 @@ const encodeAll = (operations: ReadonlyArray<Operation>): ReadonlyArray<string |
     else if (last !== undefined && words.every((word, index) => word === last[index])) last[3] = Number(last[3]) + 1
     else rows.push([...words, 1])
   }
-  return [rows.flat().length, ...rows.flat()]
+  return ` ${rows.flat().join(" ")}`
 }
 
 /** A reply as numbers, and as the error where a key answered with one: an answer to each operation. */
@@ -314,11 +314,10 @@ describe("lua/token-bucket.lua", () => {
     buckets: ReadonlyArray<readonly [rules: Bucket.Rules, operations: ReadonlyArray<Operation>]>,
     joint: ReadonlyArray<Joint>
   ): Promise<ReadonlyArray<number | string>> => {
-    const texts = buckets.map(([rules]) => encodeRules(rules))
-    const perBucket = buckets.flatMap(([, operations], index) => [
-      texts[index] === texts[index - 1] ? "" : String(texts[index]),
-      ...encodeAll(operations)
-    ])
+    const texts = buckets.map(([rules, operations]) => [encodeRules(rules), encodeAll(operations)] as const)
+    const perBucket = texts.flatMap((own, index) =>
+      own.map((text, which) => (text === texts[index - 1]?.[which] ? "" : text))
+    )
     const words = [now, client, call, notAfter, ...perBucket, ...joint.flatMap(encodeJoint)]
     const reply = await redis.callBuffer("evalsha", sha, keys.length, ...keys, ...words)
     return decodeAll(

@@ -103,27 +103,30 @@ type Numbers = ReadonlyArray<number>
 /** As the script tells that a reservation runs when its bucket alone would have it. */
 const notHeldOff = { level: 0, ahead: -1 }
 
-/** The operations of a bucket as arguments of the script: in how many words they are told, and these. */
-const pushWords = (args: Array<string | number>, requests: ReadonlyArray<Request>, now: number): void => {
-  const start = args.length
-  args.push(0)
+/** The operations of a bucket as the script reads them; never empty, which would stand for those of another bucket. */
+const textOf = (requests: ReadonlyArray<Request>, now: number): string => {
+  let text = " "
   let last: Reserve | undefined
   let lastWait = 0
   let times = 0
+  const endRow = () => {
+    if (times > 0) text += `reserve ${last?.amount} ${lastWait} ${times} `
+    times = 0
+  }
   for (const request of requests) {
     if (request instanceof Reserve) {
       const wait = request.waitFrom(now)
-      times = last?.amount === request.amount && lastWait === wait ? times + 1 : 1
-      if (times > 1) args[args.length - 1] = times
-      else args.push("reserve", request.amount, wait, times)
+      if (last?.amount !== request.amount || lastWait !== wait) endRow()
       last = request
       lastWait = wait
+      times++
     } else {
-      args.push(request.operation, ...request.words)
-      last = undefined
+      endRow()
+      text += `${request.operation} ${request.words.join(" ")} `
     }
   }
-  args[start] = args.length - start - 1
+  endRow()
+  return text
 }
 
 /** Reads the answers to requests for tokens, of which so many in a row are alike. */
@@ -351,11 +354,13 @@ export class RedisBuckets {
       deadline === Number.POSITIVE_INFINITY || this.serverAhead === undefined ? 0 : deadline + this.serverAhead
     const args: Array<string | number> = [0, this.clientId, ++this.calls, notAfter]
     let rules = ""
+    let operations = ""
     for (const ofBucket of buckets.values()) {
-      const those = ofBucket[0]?.bucket.rules ?? ""
-      args.push(those === rules ? "" : those)
-      rules = those
-      pushWords(args, ofBucket, now)
+      const ownRules = ofBucket[0]?.bucket.rules ?? ""
+      const ownOperations = textOf(ofBucket, now)
+      args.push(ownRules === rules ? "" : ownRules, ownOperations === operations ? "" : ownOperations)
+      rules = ownRules
+      operations = ownOperations
     }
     const ran = this.client.run(tokenBucketScript, Array.from(buckets.keys()), args, {
       operation: "token bucket call",

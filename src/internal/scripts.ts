@@ -482,7 +482,7 @@ export const tokenBucketScript: string = `-- Token buckets: decide about request
 --       4 notAfter     decide nothing after this time, for nobody waits for the answer any more; 0: no limit
 --       then for each bucket
 --         the caller's rules: 'capacity amount interval origin initial expiry'; '' if they are those of the bucket before
---         the number of words in which its operations are told, and each of them:
+--         its operations, as one text with spaces in between; '' if they are those of the bucket before:
 --           reserve amount maxWait times    (equal requests in a row)
 --           giveBack amount | reserved serial beforeSerial beforeGap taken level ahead    (a reservation as the reply gave
 --             it; ahead is -1, and level 0, unless it ran later than its bucket alone would have had it)
@@ -837,6 +837,12 @@ local function packState(state, rules, text, expires)
     rules.initial, rules.expiry, expires, text)
 end
 
+local function wordsOf(text)
+  local words = {}
+  for word in string.gmatch(text, '%S+') do words[#words + 1] = tonumber(word) or word end
+  return words
+end
+
 -- The call -------------------------------------------------------------------------------------------------------
 
 local field, prefix = 'c' .. client, call .. ' '
@@ -860,16 +866,15 @@ if notAfter > 0 and now > notAfter then return pack('<dd', now, 0) end
 
 local answers = { pack('<d', now) }
 local buckets, argument = {}, 5
-local text, parsed
+local text, parsed, words
 for i = 1, #KEYS do
   local found = found[i]
   if ARGV[argument] ~= '' then text, parsed = ARGV[argument], nil end
-  local ends = argument + 2 + tonumber(ARGV[argument + 1])
+  if ARGV[argument + 1] ~= '' then words = wordsOf(ARGV[argument + 1]) end
   argument = argument + 2
   if found and found.err then
     answers[#answers + 1] = pack('<dd', 2, #found.err) .. found.err
     buckets[i] = { failed = true }
-    argument = ends
   else
     local remembered = found and unpackState(found) or nil
     local rules = remembered
@@ -881,9 +886,9 @@ for i = 1, #KEYS do
     local state, disagreed, starts = load(remembered, rules)
     answers[#answers + 1] = pack('<d', disagreed)
     local changed = false
-    while argument < ends do
-      local operation = ARGV[argument]
-      local a, b, c = tonumber(ARGV[argument + 1]), tonumber(ARGV[argument + 2]), tonumber(ARGV[argument + 3])
+    local at = 1
+    while words[at] do
+      local operation, a, b, c = words[at], words[at + 1], words[at + 2], words[at + 3]
       if operation == 'reserve' then
         repeat
           local alike, code, value, serial, beforeSerial, beforeGap, taken = reserve(state, a, b, c)
@@ -892,28 +897,27 @@ for i = 1, #KEYS do
           -- A refusal changes nothing, except that a quota lives on while anyone asks for it.
           if code ~= 1 or starts then changed = true end
         until c == 0
-        argument = argument + 4
+        at = at + 4
       elseif operation == 'giveBack' then
-        local returned = the('giveBack')(state, a, b, c, tonumber(ARGV[argument + 4]), tonumber(ARGV[argument + 5]),
-          tonumber(ARGV[argument + 6]), tonumber(ARGV[argument + 7]), tonumber(ARGV[argument + 8]))
+        local returned = the('giveBack')(state, unpack(words, at + 1, at + 8))
         answers[#answers + 1] = pack('<d', returned)
         if returned > 0 then changed = true end
-        argument = argument + 9
+        at = at + 9
       elseif operation == 'charge' then
         the('charge')(state, a)
         changed = true
-        argument = argument + 2
+        at = at + 2
       elseif operation == 'pause' then
         the('pause')(state, a)
         changed = true
-        argument = argument + 2
+        at = at + 2
       elseif operation == 'look' then
         answers[#answers + 1] = pack('<ddd', the('look')(state, a))
-        argument = argument + 2
+        at = at + 2
       else
         state = the('reset')(state, rules)
         changed = true
-        argument = argument + 1
+        at = at + 1
       end
     end
     buckets[i] =

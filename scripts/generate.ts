@@ -1,13 +1,14 @@
 /**
- * Writes the Lua scripts into a module, so that they travel with any bundle: `npm run generate`.
- * With `--check` it only tells whether the module is up to date.
+ * Writes what is made from something else: `npm run generate`. With `--check` it only tells whether it is up to date.
+ *
+ * - The Lua scripts as a module, so that they travel with any bundle.
+ * - The Grafana dashboard, from the definitions of the metrics.
  */
 import { readdirSync, readFileSync, writeFileSync } from "node:fs"
 import { fileURLToPath } from "node:url"
+import { dashboardText } from "./dashboard.ts"
 
 const path = (relative: string) => fileURLToPath(new URL(`../${relative}`, import.meta.url))
-
-const target = path("src/internal/scripts.ts")
 
 const constantOf = (file: string) => {
   const name = file.replace(/\.lua$/, "").replace(/-(.)/g, (_, letter: string) => letter.toUpperCase())
@@ -16,22 +17,28 @@ const constantOf = (file: string) => {
   return `export const ${name}Script: string = \`${literal}\`\n`
 }
 
-const files = readdirSync(path("lua"))
-  .filter((file) => file.endsWith(".lua"))
-  .sort()
-const generated = ["// Generated from lua/ by `npm run generate`.\n", ...files.map(constantOf)].join("\n")
+const scriptsText = () => {
+  const files = readdirSync(path("lua"))
+    .filter((file) => file.endsWith(".lua"))
+    .sort()
+  return ["// Generated from lua/ by `npm run generate`.\n", ...files.map(constantOf)].join("\n")
+}
 
-const current = (() => {
+const current = (target: string) => {
   try {
-    return readFileSync(target, "utf8")
+    return readFileSync(path(target), "utf8")
   } catch {
     return ""
   }
-})()
+}
 
-if (!process.argv.includes("--check")) {
-  writeFileSync(target, generated)
-} else if (current !== generated) {
-  console.error("src/internal/scripts.ts is not what lua/ says: run `npm run generate`.")
-  process.exitCode = 1
+for (const [target, source, text] of [
+  ["src/internal/scripts.ts", "lua/", scriptsText()],
+  ["docs/grafana-dashboard.json", "scripts/dashboard.ts", dashboardText]
+] as const) {
+  if (!process.argv.includes("--check")) writeFileSync(path(target), text)
+  else if (current(target) !== text) {
+    console.error(`${target} is not what ${source} says: run \`npm run generate\`.`)
+    process.exitCode = 1
+  }
 }

@@ -22,6 +22,19 @@ export interface Effort {
   readonly rounds: number
 }
 
+/** A call again and again, in Effect's cheapest loop, so that what is compared are the calls. */
+export const repeat = (call: Effect.Effect<unknown, unknown>) => (count: number) =>
+  Effect.suspend(() => {
+    let done = 0
+    return Effect.whileLoop({
+      while: () => done < count,
+      body: () => call,
+      step: () => {
+        done++
+      }
+    })
+  })
+
 const now = () => Number(process.hrtime.bigint()) / 1e9
 
 /** Rates of contestants that take turns, and that are warmed up by a turn which doesn't count. */

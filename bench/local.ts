@@ -1,6 +1,6 @@
 /**
  * Limiters in memory against their peers, all called from Effect: `npm run bench`, or some of it with
- * `npm run bench -- uncontended waiters keys`, in other sizes with `--rounds`, `--waiters` and `--keys`. A crowd of waiters
+ * `npm run bench -- uncontended waiters keys observed`, in other sizes with `--rounds`, `--waiters` and `--keys`. A crowd of waiters
  * is too much for Effect's own semaphore, which gets a tenth of it unless `--whole` says otherwise: some minutes.
  */
 import { parseArgs } from "node:util"
@@ -8,6 +8,7 @@ import { Effect, Layer } from "effect"
 import * as RateLimiter from "effect/persistence/RateLimiter"
 import { LocalLive } from "steindamm"
 import { keys } from "./local/keys.ts"
+import { observed } from "./local/observed.ts"
 import { uncontended } from "./local/uncontended.ts"
 import { waiters } from "./local/waiters.ts"
 
@@ -24,7 +25,8 @@ const { values, positionals } = parseArgs({
 const parts = {
   uncontended: uncontended(Number(values.rounds)),
   waiters: waiters(Number(values.waiters), values.whole),
-  keys: keys(Number(values.keys))
+  keys: keys(Number(values.keys)),
+  observed: observed(Number(values.rounds))
 }
 
 const isPart = (name: string): name is keyof typeof parts => name in parts

@@ -7,7 +7,7 @@ import * as RateLimiter from "effect/persistence/RateLimiter"
 import { Redis } from "ioredis"
 import { RateLimiterRedis } from "rate-limiter-flexible"
 import { Semaphore as PeerSemaphore } from "redis-semaphore"
-import { Semaphore, TokenBucket } from "steindamm"
+import { Observation, Semaphore, TokenBucket } from "steindamm"
 import { RedisClient, RedisLive } from "steindamm/redis"
 import { startServer } from "../test/support/servers.ts"
 import { type Contestant, race, report } from "./harness.ts"
@@ -45,6 +45,10 @@ const main = Effect.gen(function* () {
   yield* Effect.gen(function* () {
     const options = { capacity: 1e6, refillAmount: 1e6, refillFrequency: "1 second" } as const
     const bucket = yield* TokenBucket.make({ name: "bench", ...options })
+    const observedLayer = Layer.fresh(RedisLive).pipe(Layer.provide(Observation.layer()))
+    const counted = yield* Effect.flatMap(Layer.build(observedLayer), (context) =>
+      Effect.provideContext(TokenBucket.make({ name: "bench", ...options }), context)
+    )
     const buckets = yield* Effect.forEach(Array.from({ length: limiters }), (_, index) =>
       TokenBucket.make({ name: `bench ${index}`, ...options })
     )
@@ -73,6 +77,22 @@ const main = Effect.gen(function* () {
       "token bucket, 1,024 callers, 10,000 limiters",
       yield* race(rows(1024, limiters), { count: 100_000, rounds: 5 })
     )
+
+    for (const [number, count] of [
+      [1, 10_000],
+      [1024, 100_000]
+    ] as const) {
+      report(
+        `token bucket observed, ${number.toLocaleString("en")} callers, 1 limiter`,
+        yield* race(
+          [
+            { label: "not observed", run: callers(number, () => bucket.withPermit(Effect.void)) },
+            { label: "counted", run: callers(number, () => counted.withPermit(Effect.void)) }
+          ],
+          { count, rounds: 5 }
+        )
+      )
+    }
 
     const semaphore = yield* Semaphore.make({ name: "bench", capacity: 4 })
     const twice = async () => {
@@ -108,7 +128,7 @@ const main = Effect.gen(function* () {
   }).pipe(
     Effect.provide(
       Layer.mergeAll(RedisLive, RateLimiter.layer.pipe(Layer.provide(RateLimiter.layerStoreRedis()))).pipe(
-        Layer.provide(RedisClient.layer({ url: server.url }))
+        Layer.provideMerge(RedisClient.layer({ url: server.url }))
       )
     )
   )

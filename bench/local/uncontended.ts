@@ -7,21 +7,8 @@ import * as RateLimiter from "effect/persistence/RateLimiter"
 import { TokenBucket as PeerBucket } from "limiter"
 import { RateLimiterMemory } from "rate-limiter-flexible"
 import { TokenBucket } from "steindamm"
-import { type Contestant, race, report } from "../harness.ts"
+import { type Contestant, race, repeat, report } from "../harness.ts"
 import { semaphores } from "./peers.ts"
-
-/** A call again and again, in Effect's cheapest loop, so that what is compared are the calls. */
-const repeat = (call: Effect.Effect<unknown, unknown>) => (count: number) =>
-  Effect.suspend(() => {
-    let done = 0
-    return Effect.whileLoop({
-      while: () => done < count,
-      body: () => call,
-      step: () => {
-        done++
-      }
-    })
-  })
 
 const plenty = 1e9
 

@@ -26,9 +26,8 @@ export class AcquisitionSpan {
   }
 
   end(outcome: "Granted" | RefusalReason, waitSeconds: number, exit: Exit.Exit<unknown, unknown>): void {
-    for (const [key, value] of Object.entries(attributesOf({ outcome, wait_seconds: waitSeconds }))) {
-      this.span.attribute(key, value)
-    }
+    this.span.attribute("steindamm.outcome", outcome)
+    this.span.attribute("steindamm.wait_seconds", waitSeconds)
     this.span.end(this.now(), exit)
   }
 }

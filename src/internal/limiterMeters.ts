@@ -29,6 +29,13 @@ const usualReasons: Record<LimiterKind, ReadonlyArray<RefusalReason>> = {
   Semaphore: ["MaxSleepExceeded", "BackendError", "Unavailable", "Interrupted"]
 }
 
+/** Permits that come back. */
+export interface Held {
+  readonly permits: number
+  /** Read only by those who count it: it takes a look at the clock. */
+  readonly heldSeconds: number
+}
+
 /** Told what becomes of requests; times are in seconds. */
 export class LimiterMeters {
   readonly labels: LimiterLabels
@@ -66,7 +73,7 @@ export class LimiterMeters {
   }
 
   /** The work is done. */
-  released(_permits: number, _held: number): void {}
+  released(_held: Held): void {}
 }
 
 export class BucketMeters extends LimiterMeters {
@@ -105,8 +112,8 @@ export class SemaphoreMeters extends LimiterMeters {
     this.permitsInUse.value += permits
   }
 
-  override released(permits: number, held: number): void {
+  override released({ permits, heldSeconds }: Held): void {
     this.permitsInUse.value -= permits
-    this.recordHold(held)
+    this.recordHold(heldSeconds)
   }
 }

@@ -6,7 +6,7 @@ import type * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Option from "effect/Option"
-import { type AcquisitionSpan, type Attributes, attributesOf, beginSpan } from "./acquisitionSpan.ts"
+import { type AcquisitionSpan, type Attributes, beginSpan } from "./acquisitionSpan.ts"
 import type { LimiterMeters, RefusalReason } from "./limiterMeters.ts"
 import { monotonicMicros } from "./time.ts"
 
@@ -29,7 +29,7 @@ const reasonOf = (exit: Exit.Exit<unknown, unknown>): RefusalReason => {
 
 export class ObservedRequest {
   private readonly watch: Watch
-  private readonly permits: number
+  readonly permits: number
   private readonly clock: Clock.Clock
   private readonly span: AcquisitionSpan | undefined
   private readonly asked: number
@@ -45,9 +45,12 @@ export class ObservedRequest {
     watch.meters.asked()
   }
 
-  /** Seconds. */
-  private since(moment: number): number {
+  private secondsSince(moment: number): number {
     return (monotonicMicros(this.clock) - moment) / microsPerSecond
+  }
+
+  get heldSeconds(): number {
+    return this.secondsSince(this.grantedAt ?? this.asked)
   }
 
   /** `wait`: the seconds that it was told to wait, if it was not held up; otherwise it has waited until now. */
@@ -62,17 +65,20 @@ export class ObservedRequest {
   inLogs<A, E, R>(work: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> {
     const { logs } = this.watch
     if (logs === undefined) return work
-    return Effect.annotateLogs(work, { ...logs, ...attributesOf({ permits: this.permits, wait_seconds: this.waited }) })
+    return Effect.annotateLogs(work, {
+      ...logs,
+      "steindamm.permits": this.permits,
+      "steindamm.wait_seconds": this.waited
+    })
   }
 
   /** With the exit of whatever asked, its work is over, if there was any. */
   ended(exit: Exit.Exit<unknown, unknown>): void {
-    const { meters } = this.watch
-    if (this.grantedAt !== undefined) meters.released(this.permits, this.since(this.grantedAt))
+    if (this.grantedAt !== undefined) this.watch.meters.released(this)
     else {
       const reason = reasonOf(exit)
-      meters.refused(reason)
-      this.span?.end(reason, this.since(this.asked), exit)
+      this.watch.meters.refused(reason)
+      this.span?.end(reason, this.secondsSince(this.asked), exit)
     }
   }
 }
@@ -84,7 +90,7 @@ export const observeRequest = <A, E, R, R2 = never>(
   ask: (request: ObservedRequest) => Effect.Effect<A, E, R>,
   onExit: (request: ObservedRequest, exit: Exit.Exit<A, E>) => Effect.Effect<void, never, R2> | undefined
 ): Effect.Effect<A, E, R | R2> => {
-  const spans = watch.spans === undefined ? undefined : { ...watch.spans, ...attributesOf({ permits }) }
+  const spans = watch.spans === undefined ? undefined : { ...watch.spans, "steindamm.permits": permits }
   return Effect.suspend(() => {
     let request: ObservedRequest | undefined
     // Made only once nothing can end it without its knowledge.

@@ -16,7 +16,7 @@ import { freshName } from "./harness.ts"
 /** What a semaphore for plain promises owes to its users, wherever its state lives. */
 export const promiseSemaphoreContract = (label: string, connection: () => ConnectionOptions): unknown =>
   describe(`a promised semaphore ${label}`, () => {
-    const make = (options: Omit<SemaphoreOptions, "name"> = {}): Semaphore => {
+    const make = (options: Partial<SemaphoreOptions> = {}): Semaphore => {
       const limiter = createSemaphore({ name: freshName(), ...connection(), ...options })
       onTestFinished(() => limiter.close({ timeout: 0 }))
       return limiter
@@ -101,8 +101,9 @@ export const promiseSemaphoreContract = (label: string, connection: () => Connec
     })
 
     it("is rejected with MaxSleepExceeded when no permit came in time, with a stack that names the caller", async () => {
-      const limiter = make({ capacity: 1, maxSleep: 100 })
-      const held = await occupy(limiter)
+      const patient = make({ capacity: 1 })
+      const held = await occupy(patient)
+      const limiter = make({ name: patient.name, capacity: 1, maxSleep: 300 })
       const impatientCaller = async () => {
         await limiter.withPermit(() => assert.fail("ran"))
       }

@@ -6,8 +6,21 @@ import type * as Effect from "effect/Effect"
 import type * as Option from "effect/Option"
 import type * as Scope from "effect/Scope"
 import type { BackendError, InvalidOptions, LimiterKind, PermitLost } from "./Errors.ts"
-import type { KeyedSemaphoreLimiter, SemaphoreError, SemaphoreLimiter } from "./Semaphore.ts"
-import type { KeyedTokenBucketLimiter, TokenBucketError, TokenBucketLimiter } from "./TokenBucket.ts"
+import { makeJointLimiter } from "./internal/jointLimiter.ts"
+import type {
+  KeyedSemaphoreLimiter,
+  SemaphoreError,
+  SemaphoreLimiter,
+  SemaphorePermit,
+  SemaphoreState
+} from "./Semaphore.ts"
+import type {
+  KeyedTokenBucketLimiter,
+  TokenBucketError,
+  TokenBucketLimiter,
+  TokenBucketPermit,
+  TokenBucketState
+} from "./TokenBucket.ts"
 
 /**
  * What a scope got from `acquire`.
@@ -27,7 +40,7 @@ export interface Permit {
  * shows.
  */
 export interface Limiter<out E, out Held = never, out P extends Permit = Permit, out S = unknown> {
-  readonly kind: LimiterKind
+  readonly kind: LimiterKind | "Joint"
   /** The name under which this limiter's state is shared: by all limiters of one layer, on Redis by all processes. */
   readonly name: string
   /** How long a request waits at most; infinite if there is no bound. */
@@ -110,3 +123,96 @@ export type AnyKeyedLimiter = KeyedTokenBucketLimiter | KeyedSemaphoreLimiter
 export type LimiterError<L extends AnyLimiter | AnyKeyedLimiter> =
   | (L extends { readonly kind: "TokenBucket" } ? TokenBucketError : SemaphoreError | PermitLost)
   | (L extends AnyKeyedLimiter ? InvalidOptions : never)
+
+/** A limiter among several, and how many of its permits or tokens each piece of work takes if not as usual. */
+export type JointMember = AnyLimiter | { readonly limiter: AnyLimiter; readonly permits: number }
+
+type MemberLimiter<M> = M extends { readonly limiter: infer L } ? L : M
+
+/** How a wait for several limiters can fail: as it can for any of them. */
+export type JointError<Members extends ReadonlyArray<JointMember>> = {
+  readonly [I in keyof Members]:
+    | (MemberLimiter<Members[I]> extends infer L
+        ? L extends { readonly kind: "TokenBucket" }
+          ? TokenBucketError
+          : SemaphoreError
+        : never)
+    | (Members[I] extends infer M ? (M extends { readonly permits: number } ? InvalidOptions : never) : never)
+}[number]
+
+/** `PermitLost` if there is a semaphore among them. */
+export type JointHeld<Members extends ReadonlyArray<JointMember>> =
+  Extract<MemberLimiter<Members[number]>, { readonly kind: "Semaphore" }> extends never ? never : PermitLost
+
+/** For each limiter, in their order, what its own `acquire` gives. */
+export interface JointPermit<Members extends ReadonlyArray<JointMember>> extends Permit {
+  readonly permits: {
+    readonly [I in keyof Members]: MemberLimiter<Members[I]> extends infer L
+      ? L extends { readonly kind: "TokenBucket" }
+        ? TokenBucketPermit
+        : SemaphorePermit
+      : never
+  }
+}
+
+/** For each limiter, in their order, what its own `state` shows. */
+export type JointState<Members extends ReadonlyArray<JointMember>> = {
+  readonly [I in keyof Members]: MemberLimiter<Members[I]> extends infer L
+    ? L extends { readonly kind: "TokenBucket" }
+      ? TokenBucketState
+      : SemaphoreState
+    : never
+}
+
+/**
+ * Several limiters as one: work runs when all of them agree.
+ *
+ * `withPermits(n)` takes `n` times of each what `withPermit` takes: the `permits` that its member says, or else a
+ * bucket's `tokensToConsume` and one permit of a semaphore. `maxSleep` is the smallest of all, and counts for the whole
+ * wait. `reset` resets each of them.
+ */
+export interface JointLimiter<out Members extends ReadonlyArray<JointMember>>
+  extends Limiter<JointError<Members>, JointHeld<Members>, JointPermit<Members>, JointState<Members>> {
+  readonly kind: "Joint"
+  /** The names of all, joined by `+`. */
+  readonly name: string
+  /**
+   * Whether its token buckets are decided about in one step: those of one layer are, in memory and on one Redis server;
+   * on Redis Cluster if they have one `tag`. Otherwise they are asked one after the other, and give back what they gave
+   * when one of them refuses.
+   */
+  readonly isAtomic: boolean
+}
+
+/**
+ * What can be done with limiters of either kind.
+ */
+export const Limiter: {
+  /**
+   * Combines limiters into one: work runs when all of them agree, and nothing is taken from any when one refuses.
+   *
+   * Token buckets promise one moment, the first that suits all of them, and `MaxSleepExceeded` tells the bucket that
+   * takes longest. Nobody who comes later overtakes in any of them, so that a bucket that would be ready sooner lets
+   * nobody through until then. Semaphores are taken after that, in the order of their names, for what is left of
+   * `maxSleep`; if that isn't enough, everything is given back.
+   *
+   * Every limiter can be there once. Throws `InvalidOptions` otherwise.
+   *
+   * @example
+   * ```ts
+   * import { Console, Effect } from "effect"
+   * import { Limiter, LocalLive, Semaphore, TokenBucket } from "steindamm"
+   *
+   * const program = Effect.gen(function* () {
+   *   const requests = yield* TokenBucket.make({ name: "requests", tag: "model", capacity: 5 })
+   *   const tokens = yield* TokenBucket.make({ name: "tokens", tag: "model", capacity: 10_000, refillAmount: 1000 })
+   *   const connections = yield* Semaphore.make({ name: "connections", tag: "model", capacity: 2 })
+   *   const model = Limiter.all([requests, { limiter: tokens, permits: 1200 }, connections])
+   *   yield* model.withPermit(Console.log("one request, 1,200 tokens, one connection"))
+   * })
+   *
+   * Effect.runPromise(program.pipe(Effect.provide(LocalLive)))
+   * ```
+   */
+  readonly all: <const Members extends ReadonlyArray<JointMember>>(members: Members) => JointLimiter<Members>
+} = { all: makeJointLimiter }

@@ -14,6 +14,12 @@ import type { KeyedLimiter, Limiter, Permit } from "./Limiter.ts"
 export interface SemaphoreOptions {
   /** Under which its state is shared. Non-empty, at most 512 UTF-8 bytes, any characters. */
   readonly name: string
+  /**
+   * Limiters that `Limiter.all` combines decide in one step on Redis Cluster if they have one tag, since they live on one
+   * node then. Limiters of the same name share their state only if their tags are the same as well. Non-empty, at most
+   * 512 UTF-8 bytes. Default: the name.
+   */
+  readonly tag?: string | undefined
   /** How many permits there are: an integer from 1 to 2^31 - 1. Default: 5. */
   readonly capacity?: number | undefined
   /** How long a request waits for permits; 0 or infinity waits without bound. Default: 30 seconds. */

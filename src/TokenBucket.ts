@@ -20,6 +20,12 @@ import type { AwayState, WhenAway } from "./WhenAway.ts"
 export interface TokenBucketOptions {
   /** Under which its state is shared. Non-empty, at most 512 UTF-8 bytes, any characters. */
   readonly name: string
+  /**
+   * Limiters that `Limiter.all` combines decide in one step on Redis Cluster if they have one tag, since they live on one
+   * node then. Limiters of the same name share their state only if their tags are the same as well. Non-empty, at most
+   * 512 UTF-8 bytes. Default: the name.
+   */
+  readonly tag?: string | undefined
   /** The most tokens that it holds: the largest burst. Fractions allowed. Default: 5. */
   readonly capacity?: number | undefined
   /** Tokens that arrive every `refillFrequency`; 0 together with `refillFrequency` 0: a quota that never refills. Default: 1. */

@@ -12,7 +12,20 @@ export {
   PermitLost
 } from "./Errors.ts"
 export type { FromConfig, LimiterServiceClass, LimiterServiceFactory } from "./internal/limiterService.ts"
-export type { AnyKeyedLimiter, AnyLimiter, KeyedLimiter, Limiter, LimiterError, Permit } from "./Limiter.ts"
+export {
+  type AnyKeyedLimiter,
+  type AnyLimiter,
+  type JointError,
+  type JointHeld,
+  type JointLimiter,
+  type JointMember,
+  type JointPermit,
+  type JointState,
+  type KeyedLimiter,
+  Limiter,
+  type LimiterError,
+  type Permit
+} from "./Limiter.ts"
 export { LocalLive, LocalSemaphoreLive, LocalTokenBucketLive } from "./Local.ts"
 export { Observation, type ObservationOptions } from "./Observation.ts"
 export { type RetryAfterOptions, retryAfter } from "./RetryAfter.ts"

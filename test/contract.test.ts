@@ -3,6 +3,7 @@ import { LocalLive } from "steindamm"
 import { RedisClient, RedisLive } from "steindamm/redis"
 import { inject } from "vitest"
 import type { Backend } from "./contract/harness.ts"
+import { jointContract } from "./contract/joint.ts"
 import { keyedContract } from "./contract/keyed.ts"
 import { semaphoreContract } from "./contract/semaphore.ts"
 import { tokenBucketContract } from "./contract/tokenBucket.ts"
@@ -28,4 +29,6 @@ for (const backend of backends) {
   tokenBucketContract(backend)
   semaphoreContract(backend)
   keyedContract(backend)
+  jointContract(backend, true)
+  jointContract(backend, false)
 }

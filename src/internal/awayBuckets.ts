@@ -8,10 +8,11 @@ import type * as Fiber from "effect/Fiber"
 import type { BackendError } from "../Errors.ts"
 import type { RedisClient } from "../RedisClient.ts"
 import type { WhenAway } from "../WhenAway.ts"
-import { maxSpan, type Reservation } from "./bucket.ts"
-import type { Answer, BucketStore } from "./bucketLimiter.ts"
+import { maxSpan, type Outcome, type Reservation } from "./bucket.ts"
+import type { Answer, BucketHome, BucketStore, JointAnswer, JointPart } from "./bucketLimiter.ts"
 import { type BucketStandIn, isStandInReservation, Share, type StandInReservation, Unlimited } from "./bucketStandIn.ts"
-import type { BucketWaiters, Restore } from "./bucketWaiters.ts"
+import type { BucketWaiters, Promised, Restore } from "./bucketWaiters.ts"
+import { limiterIdentity } from "./limiterKeys.ts"
 import { type BucketConfig, durationOf, tokensOf } from "./options.ts"
 import { type RedisBucketStore, RedisBuckets } from "./redisBuckets.ts"
 import { meansAway, type Place, RedisPresence } from "./redisPresence.ts"
@@ -29,6 +30,39 @@ interface Deputed {
   readonly waiters: BucketWaiters
 }
 
+/** Who decides about a bucket instead of Redis. */
+interface Deputy {
+  readonly place: Place
+  readonly decide: (amount: number, maxWait: number) => Outcome
+  readonly giveBack: (reservation: Reservation, amount: number) => void
+  /** Redis has not said anything in time. */
+  readonly miss: (error: BackendError) => void
+}
+
+/** What stand-ins make of a request to several buckets: one after the other, and nothing if one of them refuses. */
+const decideTogether = (
+  deputies: ReadonlyArray<Deputy>,
+  parts: ReadonlyArray<JointPart>,
+  minWait: number,
+  maxWait: number
+): JointAnswer => {
+  const disagreed = parts.map(() => false)
+  const reservations: Array<Reservation> = []
+  let wait = minWait
+  for (const [part, deputy] of deputies.entries()) {
+    const outcome = deputy.decide(parts[part]?.amount ?? 0, maxWait)
+    if (outcome._tag !== "Reserved") {
+      for (const [index, reservation] of reservations.entries()) {
+        deputies[index]?.giveBack(reservation, reservation.amount)
+      }
+      return { outcome: { ...outcome, part }, disagreed }
+    }
+    wait = Math.max(wait, outcome.wait)
+    reservations.push(outcome.reservation)
+  }
+  return { outcome: { _tag: "Reserved", wait, reservations }, disagreed }
+}
+
 /**
  * The buckets of one layer that don't fail when Redis is away.
  */
@@ -40,6 +74,9 @@ export class AwayBuckets {
   private readonly awayAfter: Duration.Duration
   /** By policy and name, in this absence. */
   private readonly deputed = new Map<string, Deputed>()
+  private readonly deputies = new WeakMap<BucketConfig, Deputy>()
+  /** By what is home to the same buckets while Redis is there. */
+  private readonly homes = new Map<BucketHome, BucketHome>()
 
   /** `awayAfter` in microseconds. */
   constructor(
@@ -65,7 +102,7 @@ export class AwayBuckets {
   })
 
   store(config: BucketConfig, whenAway: Exclude<WhenAway, "fail">, waiters: BucketWaiters): BucketStore {
-    const { name } = config
+    const name = limiterIdentity("TokenBucket", config)
     const redis = this.buckets.store(config)
     const place = this.presence.placeOf(redis.key)
     const deputyKey = `${whenAway === "allow" ? whenAway : "local"} ${name}`
@@ -84,10 +121,7 @@ export class AwayBuckets {
       return deputed.standIn
     }
 
-    const decide = (amount: number, maxWait: number): Answer => ({
-      outcome: standIn().reserve(amount, maxWait, this.now()),
-      disagreed: false
-    })
+    const decide = (amount: number, maxWait: number): Outcome => standIn().reserve(amount, maxWait, this.now())
 
     /** Whether what the stand-in decided has not been handed back yet. */
     const isUpTo = (standIn: BucketStandIn): boolean => this.deputed.get(deputyKey)?.standIn === standIn
@@ -104,7 +138,7 @@ export class AwayBuckets {
       onAnswer: (answer: Answer) => Effect.Effect<A, E, R>
     ): Effect.Effect<A, E | BackendError, R> =>
       Effect.suspend(() => {
-        if (place.isAway) return onAnswer(decide(amount, maxWait))
+        if (place.isAway) return onAnswer({ outcome: decide(amount, maxWait), disagreed: false })
         const asked = this.now()
         return Effect.matchEffect(redis.reserve(amount, maxWait, restore, Effect.succeed), {
           onSuccess: onAnswer,
@@ -144,15 +178,18 @@ export class AwayBuckets {
       else standIn.giveBack(reservation, amount - actual, this.now())
     }
 
+    const giveBack = (reservation: Reservation, amount: number): void => {
+      if (!isStandInReservation(reservation)) redis.giveBack(reservation, amount)
+      else if (isUpTo(reservation.standIn)) reservation.standIn.giveBack(reservation, amount, this.now())
+    }
+
+    this.deputies.set(config, { place, decide, giveBack, miss })
+
     return {
-      takeNow: (amount) => place.isAway && decide(amount, 0).outcome._tag === "Reserved",
+      home: this.homeOf(redis.home),
+      takeNow: (amount) => place.isAway && decide(amount, 0)._tag === "Reserved",
       reserve,
-      giveBack: (reservation, amount) =>
-        isStandInReservation(reservation)
-          ? Effect.sync(() => {
-              if (isUpTo(reservation.standIn)) reservation.standIn.giveBack(reservation, amount, this.now())
-            })
-          : redis.giveBack(reservation, amount),
+      giveBack,
       settle: (reservation, actual) =>
         Effect.suspend(() => {
           if (isStandInReservation(reservation)) return Effect.sync(() => settleStandIn(reservation, actual))
@@ -171,6 +208,33 @@ export class AwayBuckets {
     }
   }
 
+  /** Home to the same buckets as Redis is. While it is away, their stand-ins are asked one after the other. */
+  private homeOf(redis: BucketHome): BucketHome {
+    let home = this.homes.get(redis)
+    if (home !== undefined) return home
+    const reserve: BucketHome["reserve"] = (parts, minWait, maxWait, restore, onAnswer) =>
+      Effect.suspend(() => {
+        const deputies = parts.map(({ config }) => this.deputies.get(config)).filter((one) => one !== undefined)
+        const [deputy] = deputies
+        if (deputy === undefined || deputy.place.isAway)
+          return onAnswer(decideTogether(deputies, parts, minWait, maxWait))
+        const asked = this.now()
+        return Effect.matchEffect(redis.reserve(parts, minWait, maxWait, restore, Effect.succeed), {
+          onSuccess: onAnswer,
+          onFailure: (error) => {
+            if (!meansAway(error)) return Effect.fail(error)
+            deputy.miss(error)
+            const elapsed = this.now() - asked
+            const left = maxWait === maxSpan ? maxSpan : Math.max(0, maxWait - elapsed)
+            return reserve(parts, Math.max(0, minWait - elapsed), left, restore, onAnswer)
+          }
+        })
+      })
+    home = { reserve }
+    this.homes.set(redis, home)
+    return home
+  }
+
   private onAway(place: Place): void {
     this.buckets.giveUp((key) => this.presence.placeOf(key) === place, { reason: "TimedOut", cause: gone })
   }
@@ -183,10 +247,13 @@ export class AwayBuckets {
     for (const [key, deputed] of this.deputed) {
       if (deputed.place !== place) continue
       const { standIn, name, redis, waiters } = deputed
+      const isOurs = (promised: Promised) => {
+        const reservation = promised.reservationIn(name)
+        return isStandInReservation(reservation) && reservation.standIn === standIn
+      }
+      const { promises, askAnew } = waiters.recall(name, isOurs)
+      for (const promised of promises.toReversed()) promised.giveBack()
       this.deputed.delete(key)
-      const isOurs = (reservation: Reservation) => isStandInReservation(reservation) && reservation.standIn === standIn
-      const { reservations, askAnew } = waiters.recall(name, isOurs)
-      for (const reservation of reservations.toReversed()) standIn.giveBack(reservation, reservation.amount, now)
       const owed = standIn.owed(now)
       if (owed > 0) redis.charge(owed)
       const paused = standIn.pausedFor(now)

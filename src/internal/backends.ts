@@ -21,7 +21,7 @@ import {
 } from "../TokenBucket.ts"
 import { type BucketStore, makeBucketLimiter, warnOnce } from "./bucketLimiter.ts"
 import { BucketWaiters } from "./bucketWaiters.ts"
-import { keyedNames, makeKeyedLimiter } from "./keyedLimiter.ts"
+import { keyedNames, makeKeyedLimiter, ofKey } from "./keyedLimiter.ts"
 import {
   type BucketConfig,
   bucketConfig,
@@ -69,9 +69,9 @@ export const tokenBuckets = (
         TokenBucketPermit,
         TokenBucketState,
         TokenBucketLimiter
-      >({ kind: "TokenBucket", name: config.name, maxSleep: durationOf(config.maxSleep) }, (name) => {
-        const ofKey = { ...config, name }
-        return makeBucketLimiter(ofKey, storeOf(ofKey, waiters), waiters, warning)
+      >({ kind: "TokenBucket", name: config.name, maxSleep: durationOf(config.maxSleep) }, (name, key) => {
+        const its = ofKey(config, name, key)
+        return makeBucketLimiter(its, storeOf(its, waiters), waiters, warning)
       })
       return {
         ...limiter,
@@ -98,9 +98,9 @@ export const semaphores = (
         const lost = () => onLost(config.name)
         const limiter = makeKeyedLimiter<SemaphoreError, PermitLost, SemaphorePermit, SemaphoreState, SemaphoreLimiter>(
           { kind: "Semaphore", name: config.name, maxSleep: durationOf(config.maxSleep) },
-          (name) => {
-            const ofKey = { ...config, name }
-            return makeSemaphoreLimiter(ofKey, storeOf(ofKey), lost)
+          (name, key) => {
+            const its = ofKey(config, name, key)
+            return makeSemaphoreLimiter(its, storeOf(its), lost)
           }
         )
         return {

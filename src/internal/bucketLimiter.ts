@@ -15,8 +15,10 @@ import type {
   TokenBucketState
 } from "../TokenBucket.ts"
 import type { AwayState } from "../WhenAway.ts"
-import { fillTime, maxSpan, type Outcome, type Reservation, type View } from "./bucket.ts"
-import type { BucketWaiters, Restore } from "./bucketWaiters.ts"
+import { fillTime, type JointOutcome, maxSpan, type Outcome, type Reservation, type View } from "./bucket.ts"
+import type { BucketWaiters, Promised, Restore } from "./bucketWaiters.ts"
+import { limiterIdentity } from "./limiterKeys.ts"
+import { member } from "./memberLimiter.ts"
 import { actualArgument, type BucketConfig, durationArgument, durationOf, tokensArgument, tokensOf } from "./options.ts"
 import { fiberMicros } from "./time.ts"
 
@@ -26,8 +28,33 @@ export interface Answer {
   readonly disagreed: boolean
 }
 
+/** What one request needs of one of several buckets. */
+export interface JointPart {
+  readonly config: BucketConfig
+  readonly amount: number
+}
+
+/** The answer to a request to several buckets, and which of them were known with other options. */
+export interface JointAnswer {
+  readonly outcome: JointOutcome
+  readonly disagreed: ReadonlyArray<boolean>
+}
+
+/** Where buckets live together that are decided about in one step. */
+export interface BucketHome {
+  /** Decides about a request to several buckets, all of which have this home; otherwise as `BucketStore.reserve`. */
+  readonly reserve: <A, E, R>(
+    parts: ReadonlyArray<JointPart>,
+    minWait: number,
+    maxWait: number,
+    restore: Restore,
+    onAnswer: (answer: JointAnswer) => Effect.Effect<A, E, R>
+  ) => Effect.Effect<A, E | BackendError, R>
+}
+
 /** Where one bucket lives. */
 export interface BucketStore {
+  readonly home: BucketHome
   /**
    * Takes tokens that are there this instant, where the store can tell without asking anybody. Nobody gives them back,
    * so that work can begin in the same step.
@@ -43,8 +70,11 @@ export interface BucketStore {
     restore: Restore,
     onAnswer: (answer: Answer) => Effect.Effect<A, E, R>
   ) => Effect.Effect<A, E | BackendError, R>
-  /** Never fails and doesn't take long: a store that is away is told later. */
-  readonly giveBack: (reservation: Reservation, amount: number) => Effect.Effect<void>
+  /**
+   * Never fails and doesn't take long: a store that is away is told later. To be called in a fiber, in the very step in
+   * which it becomes clear that nobody needs the tokens, so that nobody asks in between.
+   */
+  readonly giveBack: (reservation: Reservation, amount: number) => void
   readonly settle: (reservation: Reservation, actual: number) => Effect.Effect<void, BackendError>
   /** Holds off, for so many microseconds, all who ask from then on. */
   readonly pause: (duration: number) => Effect.Effect<void, BackendError>
@@ -54,13 +84,69 @@ export interface BucketStore {
   readonly reset: Effect.Effect<void, BackendError>
 }
 
+/** What makes up a bucket's part in a limiter of several. */
+export interface BucketMember {
+  readonly kind: "TokenBucket"
+  readonly config: BucketConfig
+  /** Tells it from all other buckets of its layer. */
+  readonly identity: string
+  readonly store: BucketStore
+  readonly waiters: BucketWaiters
+  /** Tells, once, that it is used with other options elsewhere. */
+  readonly warning: Effect.Effect<void>
+  /** Checks a number of tokens, and gives units. */
+  readonly units: (n: number) => Effect.Effect<number, InvalidOptions>
+  readonly permitOf: (reservation: Reservation, waited: number) => TokenBucketPermit
+}
+
 /** What was reserved, once its moment has come. */
 interface Admission {
   readonly reservation: Reservation
   readonly waited: number
 }
 
-const nothing: Reservation = { amount: 0, serial: 0, beforeSerial: 0, beforeGap: 0, taken: 0 }
+/** What a waiter was promised. */
+class PromisedTokens implements Promised {
+  readonly due: number
+  readonly reservation: Reservation
+  private readonly store: BucketStore
+
+  constructor(due: number, reservation: Reservation, store: BucketStore) {
+    this.due = due
+    this.reservation = reservation
+    this.store = store
+  }
+
+  giveBack(): void {
+    this.store.giveBack(this.reservation, this.reservation.amount)
+  }
+
+  reservationIn(): Reservation {
+    return this.reservation
+  }
+}
+
+/**
+ * Runs work on what was reserved. An interruption before its first step finds something that nobody used, which goes
+ * back.
+ */
+export const runReserved = <A, E, R, E2>(
+  effect: Effect.Effect<A, E, R>,
+  start: (work: Effect.Effect<A, E, R>) => Effect.Effect<A, E | E2, R>,
+  giveBack: () => void
+): Effect.Effect<A, E | E2, R> => {
+  let started = false
+  const work = Effect.suspend(() => {
+    started = true
+    return effect
+  })
+  return Effect.onExitPrimitive(start(work), () => {
+    if (!started) giveBack()
+    return undefined
+  })
+}
+
+export const nothing: Reservation = { amount: 0, serial: 0, beforeSerial: 0, beforeGap: 0, taken: 0 }
 
 const free: Admission = { reservation: nothing, waited: 0 }
 
@@ -87,8 +173,10 @@ export const makeBucketLimiter = (
   store: BucketStore,
   waiters: BucketWaiters,
   warning: Effect.Effect<void> = warnOnce(config.name)
-): TokenBucketLimiter => {
+): TokenBucketLimiter & { readonly [member]: BucketMember } => {
   const { name, maxSleep } = config
+  const identity = limiterIdentity("TokenBucket", config)
+  const buckets = [identity]
   const { capacity } = config.rules
   const tooLong = (wait: number) =>
     new MaxSleepExceeded({
@@ -118,7 +206,7 @@ export const makeBucketLimiter = (
       return disagreed ? Effect.andThen(warning, Effect.suspend(next)) : next()
     })
 
-  const giveBackAll = (reservation: Reservation) => store.giveBack(reservation, reservation.amount)
+  const giveBackAll = (reservation: Reservation): void => store.giveBack(reservation, reservation.amount)
 
   const admit = <A, E, R>(
     amount: number,
@@ -132,10 +220,11 @@ export const makeBucketLimiter = (
           if (wait === 0) return onAdmitted({ reservation, waited: 0 })
           const fiber = Fiber.getCurrent() as Fiber.Fiber<unknown>
           const asked = fiberMicros(fiber)
-          const waiting = waiters.wait(fiber, name, asked + wait, reservation, restore, giveBackAll)
-          return Effect.flatMap(waiting, (reservation) => {
+          const promised = new PromisedTokens(asked + wait, reservation, store)
+          const waiting = waiters.wait(fiber, buckets, amount, promised, restore)
+          return Effect.flatMap(waiting, (served) => {
             const waited = fiberMicros(fiber) - asked
-            if (reservation !== undefined) return onAdmitted({ reservation, waited })
+            if (served !== undefined) return onAdmitted({ reservation: served.reservation, waited })
             const left = maxWait === maxSpan ? maxSpan : Math.max(0, maxWait - waited)
             return admit(amount, left, restore, (admission) =>
               onAdmitted({ ...admission, waited: admission.waited + waited })
@@ -143,19 +232,11 @@ export const makeBucketLimiter = (
           })
         })
 
-  // An interruption between admission and the first step of the work finds tokens that nobody used.
   const run = <A, E, R>(
     { reservation }: Admission,
     effect: Effect.Effect<A, E, R>,
     restore: Restore
-  ): Effect.Effect<A, E, R> => {
-    let started = false
-    const work = Effect.suspend(() => {
-      started = true
-      return effect
-    })
-    return Effect.onExitPrimitive(restore(work), () => (started ? undefined : giveBackAll(reservation)))
-  }
+  ): Effect.Effect<A, E, R> => runReserved(effect, restore, () => giveBackAll(reservation))
 
   const { takeNow = () => false } = store
 
@@ -179,7 +260,7 @@ export const makeBucketLimiter = (
         return decide
       })
     return {
-      cancel: once(giveBackAll(reservation)),
+      cancel: once(Effect.sync(() => giveBackAll(reservation))),
       settle: (actual: number): Effect.Effect<void, InvalidOptions | BackendError> =>
         Effect.flatMap(Effect.fromResult(actualArgument(name, actual)), (units) =>
           once(store.settle(reservation, units))
@@ -187,7 +268,7 @@ export const makeBucketLimiter = (
     }
   }
 
-  const permitOf = ({ reservation, waited }: Admission): TokenBucketPermit => ({
+  const permitOf = (reservation: Reservation, waited: number): TokenBucketPermit => ({
     name,
     tokens: tokensOf(reservation.amount),
     waited: durationOf(waited),
@@ -209,7 +290,9 @@ export const makeBucketLimiter = (
   const acquire = (n?: number): Effect.Effect<TokenBucketPermit, TokenBucketError | InvalidOptions, Scope.Scope> =>
     Effect.flatMap(Effect.andThen(Effect.scope, unitsOrDefault(n)), (amount) =>
       Effect.uninterruptibleMask((restore) =>
-        admit(amount, maxSleep, restore, (admission) => Effect.succeed(permitOf(admission)))
+        admit(amount, maxSleep, restore, (admission) =>
+          Effect.succeed(permitOf(admission.reservation, admission.waited))
+        )
       )
     )
 
@@ -242,9 +325,9 @@ export const makeBucketLimiter = (
         ? Effect.void
         : Effect.uninterruptibleMask((restore) =>
             Effect.suspend(() => {
-              const { reservations, askAnew } = waiters.recall(name)
-              return Effect.forEach(reservations.toReversed(), giveBackAll, { discard: true }).pipe(
-                Effect.andThen(Effect.forkChild(store.pause(micros), { startImmediately: true })),
+              const { promises, askAnew } = waiters.recall(identity)
+              for (const promised of promises.toReversed()) promised.giveBack()
+              return Effect.forkChild(store.pause(micros), { startImmediately: true }).pipe(
                 Effect.tap(Effect.sync(askAnew)),
                 Effect.flatMap((paused) => restore(Fiber.join(paused)))
               )
@@ -255,6 +338,7 @@ export const makeBucketLimiter = (
   const withPermit = guard(config.tokensToConsume)
 
   return {
+    [member]: { kind: "TokenBucket", config, identity, store, waiters, warning, units, permitOf },
     kind: "TokenBucket",
     name,
     maxSleep: durationOf(maxSleep),

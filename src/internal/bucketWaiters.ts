@@ -1,5 +1,5 @@
 /**
- * The waiters of one bucket that asked for equally much.
+ * The waiters of one bucket, or of the same several buckets, that asked for equally much.
  *
  * They are interchangeable: when one leaves, those behind it move one place up, and what goes back is the latest of
  * the promises that this process holds, which nobody waits for then. So the store, which can't move a promise once it
@@ -11,10 +11,20 @@ import { Alarm } from "./alarm.ts"
 import type { Reservation } from "./bucket.ts"
 import { LinkedList, type Node } from "./linkedList.ts"
 
+/** What a store promised to somebody who waits. */
+export interface Promised {
+  /** When it runs, on the monotonic clock. */
+  readonly due: number
+  /** To be called in a fiber. */
+  readonly giveBack: () => void
+  /** What was taken of a bucket. */
+  readonly reservationIn: (bucket: string) => Reservation
+}
+
 /** Those who waited for a bucket, and were sent away to ask anew. */
 export interface Recalled {
   /** What they were promised, in order. */
-  readonly reservations: ReadonlyArray<Reservation>
+  readonly promises: ReadonlyArray<Promised>
   /** Lets them ask, in order. */
   readonly askAnew: () => void
 }
@@ -22,23 +32,23 @@ export interface Recalled {
 /** Makes a part of an uninterruptible region interruptible again, if the caller was. */
 export type Restore = <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.Effect<A, E, R>
 
-/** What the store promised: that a request runs at `due`, on the monotonic clock. */
-interface Promised {
-  readonly due: number
-  readonly reservation: Reservation
-}
-
 interface Waiter {
   /** Lets the fiber go on. */
   wake: (() => void) | undefined
   /** The promise that it ran on. */
-  served: Reservation | undefined
+  served: Promised | undefined
 }
 
 class Line {
+  /** What all of them wait for. */
+  readonly buckets: ReadonlyArray<string>
   private readonly waiters = new LinkedList<Waiter>()
   private readonly promises = new LinkedList<Promised>()
   private readonly alarm = new Alarm((now) => this.serve(now))
+
+  constructor(buckets: ReadonlyArray<string>) {
+    this.buckets = buckets
+  }
 
   get isEmpty(): boolean {
     return this.waiters.size === 0
@@ -73,31 +83,31 @@ class Line {
       if (promise.value.due > now) return promise.value.due
       this.promises.remove(promise)
       this.waiters.remove(waiter)
-      waiter.value.served = promise.value.reservation
+      waiter.value.served = promise.value
       waiter.value.wake?.()
     }
   }
 
   /** Gives up; what is left over is what the store gets back. */
-  leave(waiter: Node<Waiter>): Reservation | undefined {
+  leave(waiter: Node<Waiter>): Promised | undefined {
     if (!this.waiters.remove(waiter)) return waiter.value.served
     const latest = this.promises.last
     if (latest !== undefined) this.promises.remove(latest)
     if (this.isEmpty) this.alarm.clear()
-    return latest?.value.reservation
+    return latest?.value
   }
 
   /** Takes back the promises that `concerns` says, and sends away the last in the line, for whom none is left. */
-  recall(concerns: (reservation: Reservation) => boolean): ReadonlyArray<readonly [Reservation, Waiter]> {
-    const recalled: Array<readonly [Reservation, Waiter]> = []
+  recall(concerns: (promised: Promised) => boolean): ReadonlyArray<readonly [Promised, Waiter]> {
+    const recalled: Array<readonly [Promised, Waiter]> = []
     let [promise, waiter] = [this.promises.last, this.waiters.last]
     while (promise !== undefined && waiter !== undefined) {
       const earlier = promise.previous
-      if (concerns(promise.value.reservation)) {
+      if (concerns(promise.value)) {
         const ahead = waiter.previous
         this.promises.remove(promise)
         this.waiters.remove(waiter)
-        recalled.push([promise.value.reservation, waiter.value])
+        recalled.push([promise.value, waiter.value])
         waiter = ahead
       }
       promise = earlier
@@ -106,55 +116,58 @@ class Line {
     return recalled
   }
 
-  /** All that its waiters were promised. */
-  get promised(): number {
+  /** All that its waiters were promised of a bucket. */
+  promised(bucket: string): number {
     let sum = 0
-    for (const { reservation } of this.promises) sum += reservation.amount
+    for (const promised of this.promises) sum += promised.reservationIn(bucket).amount
     return sum
   }
 }
 
+/** How much the waiters of a line asked for: of one bucket, or of each of several. */
+type Cost = number | string
+
 /** All lines of a layer, by bucket and cost. An empty line takes no memory. */
 export class BucketWaiters {
-  private readonly lines = new Map<string, Map<number, Line>>()
+  private readonly lines = new Map<string, Map<Cost, Line>>()
 
   /**
-   * Waits until `due` or, if others leave, until an earlier promise; gives the promise that was used, or nothing if the
-   * waiter was recalled. Interrupted, it hands the promise that is left over to `giveBack`.
+   * Waits until a promise about these buckets is due or, if others leave, until an earlier one; gives the promise that
+   * was used, or nothing if the waiter was recalled. Interrupted, it gives back the promise that is left over.
    *
    * The place in line is taken at once, in the step in which the promise was made: whoever leaves finds it there. So
    * the fiber, in an uninterruptible region, has to go on with what this returns.
    */
-  wait(
+  wait<P extends Promised>(
     fiber: Fiber.Fiber<unknown, unknown>,
-    name: string,
-    due: number,
-    reservation: Reservation,
-    restore: Restore,
-    giveBack: (reservation: Reservation) => Effect.Effect<void>
-  ): Effect.Effect<Reservation | undefined> {
-    const { amount } = reservation
-    const line = this.lines.get(name)?.get(amount) ?? this.addLine(name, amount)
-    const waiter = line.enter({ due, reservation }, fiber)
+    buckets: ReadonlyArray<string>,
+    cost: Cost,
+    promised: P,
+    restore: Restore
+  ): Effect.Effect<P | undefined> {
+    const line = this.lines.get(buckets[0] ?? "")?.get(cost) ?? this.addLine(buckets, cost)
+    const waiter = line.enter(promised, fiber)
     const waited = Effect.onExitPrimitive(restore(line.untilServed(waiter)), (exit) => {
       const leftOver = exit._tag === "Failure" ? line.leave(waiter) : undefined
-      if (line.isEmpty) this.dropLine(name, amount, line)
-      return leftOver === undefined ? undefined : giveBack(leftOver)
+      if (line.isEmpty) this.dropLine(line, cost)
+      leftOver?.giveBack()
+      return undefined
     })
-    return Effect.map(waited, () => waiter.value.served)
+    // Everyone in a line holds promises of the same kind.
+    return Effect.map(waited, () => waiter.value.served as P | undefined)
   }
 
   /**
    * Takes back promises about a bucket, all or those that `concerns` says, and sends as many waiters away, who are the
    * last of those that asked for equally much. The promises are the caller's to give back.
    */
-  recall(name: string, concerns: (reservation: Reservation) => boolean = () => true): Recalled {
-    const lines = this.lines.get(name) ?? new Map<number, Line>()
-    const recalled = Array.from(lines.values()).flatMap((line) => line.recall(concerns))
-    for (const [amount, line] of lines) if (line.isEmpty) this.dropLine(name, amount, line)
-    recalled.sort(([one], [other]) => one.serial - other.serial)
+  recall(bucket: string, concerns: (promised: Promised) => boolean = () => true): Recalled {
+    const lines = Array.from(this.lines.get(bucket) ?? [])
+    const recalled = lines.flatMap(([, line]) => line.recall(concerns))
+    for (const [cost, line] of lines) if (line.isEmpty) this.dropLine(line, cost)
+    recalled.sort(([one], [other]) => one.reservationIn(bucket).serial - other.reservationIn(bucket).serial)
     return {
-      reservations: recalled.map(([reservation]) => reservation),
+      promises: recalled.map(([promised]) => promised),
       askAnew: () => {
         for (const [, waiter] of recalled) waiter.wake?.()
       }
@@ -162,23 +175,27 @@ export class BucketWaiters {
   }
 
   /** All that those who wait for a bucket were promised. */
-  promised(name: string): number {
+  promised(bucket: string): number {
     let sum = 0
-    for (const line of this.lines.get(name)?.values() ?? []) sum += line.promised
+    for (const line of this.lines.get(bucket)?.values() ?? []) sum += line.promised(bucket)
     return sum
   }
 
-  private addLine(name: string, amount: number): Line {
-    const line = new Line()
-    const lines = this.lines.get(name) ?? new Map<number, Line>()
-    this.lines.set(name, lines.set(amount, line))
+  private addLine(buckets: ReadonlyArray<string>, cost: Cost): Line {
+    const line = new Line(buckets)
+    for (const bucket of buckets) {
+      const lines = this.lines.get(bucket) ?? new Map<Cost, Line>()
+      this.lines.set(bucket, lines.set(cost, line))
+    }
     return line
   }
 
-  private dropLine(name: string, amount: number, line: Line): void {
-    const lines = this.lines.get(name)
-    if (lines?.get(amount) !== line) return
-    lines.delete(amount)
-    if (lines.size === 0) this.lines.delete(name)
+  private dropLine(line: Line, cost: Cost): void {
+    for (const bucket of line.buckets) {
+      const lines = this.lines.get(bucket)
+      if (lines?.get(cost) !== line) continue
+      lines.delete(cost)
+      if (lines.size === 0) this.lines.delete(bucket)
+    }
   }
 }

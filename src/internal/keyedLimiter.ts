@@ -3,16 +3,16 @@
  */
 import * as Effect from "effect/Effect"
 import * as Result from "effect/Result"
-import { InvalidOptions } from "../Errors.ts"
+import { InvalidOptions, type LimiterKind } from "../Errors.ts"
 import type { KeyedLimiter, Limiter, Permit } from "../Limiter.ts"
-import { maxNameLength, utf8Length } from "./options.ts"
+import { type Identity, maxNameLength, utf8Length } from "./options.ts"
 
 /**
  * The names of the limiters of a definition: `name[key]`. The first bracket ends the name, whose own are escaped, so that
  * two names and keys never share a limiter.
  */
 export const keyedNames = (name: string): ((key: string) => Result.Result<string, InvalidOptions>) => {
-  const escaped = name.replace(/[%[]/g, (one) => `%${one.charCodeAt(0).toString(16).toUpperCase()}`)
+  const escaped = escapeName(name)
   const room = maxNameLength - utf8Length(`${escaped}[]`)
   const rule = `a non-empty string of at most ${room} UTF-8 bytes: with the name, at most ${maxNameLength}`
   return (key) =>
@@ -21,17 +21,32 @@ export const keyedNames = (name: string): ((key: string) => Result.Result<string
       : Result.fail(new InvalidOptions({ name, field: "key", value: key, rule }))
 }
 
+const escapeName = (name: string): string =>
+  name.replace(/[%[]/g, (one) => `%${one.charCodeAt(0).toString(16).toUpperCase()}`)
+
+/**
+ * The limiter of a key among those of a definition. A tag is one by key as well, so that what belongs to one key lives
+ * in one place, and different keys don't.
+ */
+export const ofKey = <Config extends Identity>(config: Config, name: string, key: string): Config => {
+  if (config.tag === undefined) return { ...config, name }
+  const tag = `${escapeName(config.tag)}[${key}]`
+  return { ...config, name, tag }
+}
+
+type Keyable<E, Held, P extends Permit, S> = Limiter<E, Held, P, S> & { readonly kind: LimiterKind }
+
 /** The verbs of `limiterFor`, by key. */
-export const makeKeyedLimiter = <E, Held, P extends Permit, S, L extends Limiter<E, Held, P, S>>(
+export const makeKeyedLimiter = <E, Held, P extends Permit, S, L extends Keyable<E, Held, P, S>>(
   definition: Pick<L, "kind" | "name" | "maxSleep">,
-  limiterFor: (name: string) => L
+  limiterFor: (name: string, key: string) => L
 ): KeyedLimiter<E, Held, P, S, L> & { readonly kind: L["kind"] } => {
   const nameFor = keyedNames(definition.name)
-  return keyedVerbs(definition, (key) => Effect.fromResult(Result.map(nameFor(key), limiterFor)))
+  return keyedVerbs(definition, (key) => Effect.fromResult(Result.map(nameFor(key), (name) => limiterFor(name, key))))
 }
 
 /** The verbs of the limiters that `forKey` gives. */
-export const keyedVerbs = <E, Held, P extends Permit, S, L extends Limiter<E, Held, P, S>>(
+export const keyedVerbs = <E, Held, P extends Permit, S, L extends Keyable<E, Held, P, S>>(
   { kind, name, maxSleep }: Pick<L, "kind" | "name" | "maxSleep">,
   forKey: (key: string) => Effect.Effect<L, InvalidOptions>
 ): KeyedLimiter<E, Held, P, S, L> & { readonly kind: L["kind"] } => {

@@ -16,6 +16,12 @@ export interface LimiterAddress {
   readonly tag?: string
 }
 
+/** Tells a limiter from all others of its kind: its name, unless it has a tag. */
+export const limiterIdentity = (kind: LimiterKind, { name, tag }: Omit<LimiterAddress, "kind">): string => {
+  if (tag !== undefined) return limiterKey("", { kind, name, tag })
+  return name.startsWith("{") ? `{${name}` : name
+}
+
 const segment: Record<LimiterKind, string> = { TokenBucket: "token-bucket", Semaphore: "semaphore" }
 
 const kinds = new Map<string, LimiterKind>([

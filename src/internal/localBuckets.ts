@@ -5,9 +5,13 @@ import type * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import type { Reservation, Rules, State } from "./bucket.ts"
 import * as Bucket from "./bucket.ts"
-import type { BucketStore } from "./bucketLimiter.ts"
+import type { BucketHome, BucketStore, JointAnswer, JointPart } from "./bucketLimiter.ts"
+import type { Restore } from "./bucketWaiters.ts"
+import { limiterIdentity } from "./limiterKeys.ts"
 import type { BucketConfig } from "./options.ts"
-import { monotonicMicros } from "./time.ts"
+import { currentClock, monotonicMicros } from "./time.ts"
+
+const identityOf = (config: BucketConfig): string => limiterIdentity("TokenBucket", config)
 
 interface Remembered {
   state: State
@@ -17,10 +21,11 @@ interface Remembered {
 }
 
 /**
- * The buckets of one layer, by name. One that means the same as none takes no memory: every call looks at two others
+ * The buckets of one layer. One that means the same as none takes no memory: every call looks at two others
  * and drops what is over, so that no timer is needed and no call takes long.
  */
-export class LocalBuckets {
+export class LocalBuckets implements BucketHome {
+  /** By what tells them apart. */
   private readonly buckets = new Map<string, Remembered>()
   private hand = this.buckets.entries()
   /** What turns the monotonic clock into time since 1970, as it was when the layer was built. */
@@ -50,35 +55,63 @@ export class LocalBuckets {
         this.hand = this.buckets.entries()
         return
       }
-      const [name, { state, rules, isDisputed }] = next.value
+      const [identity, { state, rules, isDisputed }] = next.value
       const now = this.now(clock, rules)
       const isSameAsNone = !isDisputed && Bucket.isSameAsNone(state, rules, now)
-      if (isSameAsNone || now >= Bucket.forgottenAt(state, rules)) this.buckets.delete(name)
+      if (isSameAsNone || now >= Bucket.forgottenAt(state, rules)) this.buckets.delete(identity)
     }
   }
 
-  store({ name, rules }: BucketConfig): BucketStore {
-    const load = (clock: Clock.Clock) => {
-      this.dropOld(clock)
-      return Bucket.load(this.buckets.get(name)?.state, rules, this.now(clock, rules))
+  private load(identity: string, rules: Rules, clock: Clock.Clock): Bucket.Loaded {
+    this.dropOld(clock)
+    return Bucket.load(this.buckets.get(identity)?.state, rules, this.now(clock, rules))
+  }
+
+  private save(identity: string, rules: Rules, state: State, disagreed: boolean): void {
+    const remembered = this.buckets.get(identity)
+    if (remembered === undefined) this.buckets.set(identity, { state, rules, isDisputed: false })
+    else {
+      remembered.state = state
+      remembered.rules = rules
+      if (disagreed) remembered.isDisputed = true
     }
-    const save = (state: State, disagreed: boolean): void => {
-      const remembered = this.buckets.get(name)
-      if (remembered === undefined) this.buckets.set(name, { state, rules, isDisputed: false })
-      else {
-        remembered.state = state
-        remembered.rules = rules
-        if (disagreed) remembered.isDisputed = true
-      }
-    }
-    const giveBack = (reservation: Reservation, amount: number) =>
-      Effect.clockWith((clock) => {
-        const loaded = load(clock)
-        const { state, returned } = Bucket.giveBack(loaded.state, reservation, amount)
-        if (returned > 0) save(state, loaded.disagreed)
-        return Effect.void
+  }
+
+  reserve<A, E, R>(
+    parts: ReadonlyArray<JointPart>,
+    minWait: number,
+    maxWait: number,
+    _restore: Restore,
+    onAnswer: (answer: JointAnswer) => Effect.Effect<A, E, R>
+  ): Effect.Effect<A, E, R> {
+    return Effect.clockWith((clock) => {
+      const loaded = parts.map(({ config, amount }) => {
+        const identity = identityOf(config)
+        return { identity, rules: config.rules, amount, ...this.load(identity, config.rules, clock) }
       })
+      const { states, outcome } = Bucket.reserveTogether(loaded, minWait, maxWait)
+      for (const [index, { identity, rules, state, starts, disagreed }] of loaded.entries()) {
+        // A refusal changes nothing, except that a quota lives on while anyone asks for it.
+        if (outcome._tag === "Reserved" || starts || rules.amount === 0) {
+          this.save(identity, rules, states[index] ?? state, disagreed)
+        }
+      }
+      return onAnswer({ outcome, disagreed: loaded.map(({ disagreed }) => disagreed) })
+    })
+  }
+
+  store(config: BucketConfig): BucketStore {
+    const { rules } = config
+    const identity = identityOf(config)
+    const load = (clock: Clock.Clock) => this.load(identity, rules, clock)
+    const save = (state: State, disagreed: boolean) => this.save(identity, rules, state, disagreed)
+    const giveBack = (reservation: Reservation, amount: number): void => {
+      const loaded = load(currentClock())
+      const { state, returned } = Bucket.giveBack(loaded.state, reservation, amount)
+      if (returned > 0) save(state, loaded.disagreed)
+    }
     return {
+      home: this,
       takeNow: (amount, clock) => {
         const loaded = load(clock)
         const { state, outcome } = Bucket.reserve(loaded.state, amount, 0)
@@ -97,7 +130,7 @@ export class LocalBuckets {
       giveBack,
       settle: (reservation, actual) =>
         actual <= reservation.amount
-          ? giveBack(reservation, reservation.amount - actual)
+          ? Effect.sync(() => giveBack(reservation, reservation.amount - actual))
           : Effect.clockWith((clock) => {
               const { state, disagreed } = load(clock)
               save(Bucket.charge(state, actual - reservation.amount), disagreed)

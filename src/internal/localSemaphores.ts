@@ -6,6 +6,7 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import { maxSpan } from "./bucket.ts"
 import type { Restore } from "./bucketWaiters.ts"
+import { limiterIdentity } from "./limiterKeys.ts"
 import { LinkedList, type Node } from "./linkedList.ts"
 import type { SemaphoreConfig } from "./options.ts"
 import { PermitQueue, type PermitWaiter } from "./permitQueue.ts"
@@ -106,10 +107,11 @@ class Request implements PermitWaiter, Waiter {
 }
 
 /**
- * The semaphores of one layer, by name. One that is idle takes no memory: every call looks at two others and drops what
+ * The semaphores of one layer. One that is idle takes no memory: every call looks at two others and drops what
  * is over, so that no timer is needed and no call takes long.
  */
 export class LocalSemaphores {
+  /** By what tells them apart. */
   private readonly semaphores = new Map<string, LocalSemaphore>()
   private hand = this.semaphores.entries()
   private fencingToken = 0
@@ -120,12 +122,12 @@ export class LocalSemaphores {
     return this.semaphores.size
   }
 
-  private get(name: string): LocalSemaphore {
+  private get(identity: string): LocalSemaphore {
     if (this.semaphores.size > 1) this.dropIdle()
-    let semaphore = this.semaphores.get(name)
+    let semaphore = this.semaphores.get(identity)
     if (semaphore === undefined) {
       semaphore = new LocalSemaphore(this.nextToken)
-      this.semaphores.set(name, semaphore)
+      this.semaphores.set(identity, semaphore)
     }
     return semaphore
   }
@@ -137,12 +139,14 @@ export class LocalSemaphores {
         this.hand = this.semaphores.entries()
         return
       }
-      const [name, semaphore] = next.value
-      if (semaphore.isIdle) this.semaphores.delete(name)
+      const [identity, semaphore] = next.value
+      if (semaphore.isIdle) this.semaphores.delete(identity)
     }
   }
 
-  store({ name, capacity }: SemaphoreConfig): SemaphoreStore {
+  store(config: SemaphoreConfig): SemaphoreStore {
+    const { capacity } = config
+    const identity = limiterIdentity("Semaphore", config)
     const line = new WaitingLine()
 
     /** Nobody waits for what can't come. */
@@ -158,7 +162,7 @@ export class LocalSemaphores {
       onAnswer: (answer: Grant | Refusal) => Effect.Effect<A, E, R>
     ): Effect.Effect<A, E, R> =>
       Effect.clockWith((clock) => {
-        const semaphore = this.get(name)
+        const semaphore = this.get(identity)
         const refusal = refusalOf(semaphore, permits)
         if (refusal !== undefined) return onAnswer(refusal)
         const request = new Request(semaphore, permits, capacity, maxWait, clock)
@@ -171,22 +175,23 @@ export class LocalSemaphores {
       })
 
     const takeNow = (permits: number): LocalGrant | undefined => {
-      const semaphore = this.get(name)
+      const semaphore = this.get(identity)
       return semaphore.queue.take({ permits, capacity }) ? semaphore.grant(permits, 0) : undefined
     }
 
     const take = (permits: number): LocalGrant | Refusal =>
-      refusalOf(this.get(name), permits) ?? takeNow(permits) ?? { _tag: "TimeUp" }
+      refusalOf(this.get(identity), permits) ?? takeNow(permits) ?? { _tag: "TimeUp" }
 
     return {
+      home: this,
       takeNow,
       take: (permits, maxWait, restore, onAnswer) =>
         maxWait === 0 ? Effect.suspend(() => onAnswer(take(permits))) : wait(permits, maxWait, restore, onAnswer),
       // Only its own grants come back to a store.
       release: (grant) => (grant as LocalGrant).release(),
-      resize: (capacity) => Effect.sync(() => this.get(name).queue.resize(capacity)),
+      resize: (capacity) => Effect.sync(() => this.get(identity).queue.resize(capacity)),
       look: Effect.sync(() => {
-        const semaphore = this.semaphores.get(name)
+        const semaphore = this.semaphores.get(identity)
         return {
           capacity: semaphore?.queue.capacityFor({ capacity }) ?? capacity,
           held: semaphore?.queue.held ?? 0,
@@ -200,7 +205,7 @@ export class LocalSemaphores {
         }
       }),
       reset: Effect.sync(() => {
-        const semaphore = this.semaphores.get(name)
+        const semaphore = this.semaphores.get(identity)
         if (semaphore === undefined) return
         // Either of what follows may grant permits anew.
         const lost = Array.from(semaphore.grants)

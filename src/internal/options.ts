@@ -18,14 +18,25 @@ const maxTokens = maxAmount / unitsPerToken
 /** Of a limiter's name, in UTF-8 bytes. */
 export const maxNameLength = 512
 
+const nameRule = `a non-empty string of at most ${maxNameLength} UTF-8 bytes`
+
 const encoder = new TextEncoder()
 
 /** In bytes. */
 export const utf8Length = (text: string): number => encoder.encode(text).length
 
-/** A token bucket's options as its decisions need them: units and microseconds. */
-export interface BucketConfig {
+/** Which limiter is meant. */
+export interface Identity {
   readonly name: string
+  /** Only if it isn't the name. */
+  readonly tag?: string
+}
+
+const isName = (value: unknown): value is string =>
+  typeof value === "string" && value !== "" && utf8Length(value) <= maxNameLength
+
+/** A token bucket's options as its decisions need them: units and microseconds. */
+export interface BucketConfig extends Identity {
   readonly rules: Rules
   readonly tokensToConsume: number
   readonly maxSleep: number
@@ -34,8 +45,7 @@ export interface BucketConfig {
 }
 
 /** A semaphore's options in microseconds. */
-export interface SemaphoreConfig {
-  readonly name: string
+export interface SemaphoreConfig extends Identity {
   readonly capacity: number
   readonly maxSleep: number
   /** The lease. */
@@ -81,9 +91,13 @@ class Reader {
     if (this.options !== options) this.fail("options", options, "an object")
     const unknown = Object.keys(this.options).find((key) => !known.includes(key))
     if (unknown !== undefined) this.fail(unknown, this.options[unknown], `one of the options ${known.join(", ")}`)
-    if (typeof name !== "string" || name === "" || utf8Length(name) > maxNameLength) {
-      this.fail("name", name, `a non-empty string of at most ${maxNameLength} UTF-8 bytes`)
-    }
+    if (!isName(name)) this.fail("name", name, nameRule)
+  }
+
+  get identity(): Identity {
+    const tag = this.get("tag", this.name)
+    if (!isName(tag)) this.fail("tag", tag, nameRule)
+    return tag === this.name ? { name: this.name } : { name: this.name, tag }
   }
 
   fail(field: string, value: unknown, rule: string): never {
@@ -177,6 +191,7 @@ const read = <A>(f: () => A): Result.Result<A, InvalidOptions> => {
 
 const bucketFields = [
   "name",
+  "tag",
   "capacity",
   "refillAmount",
   "refillFrequency",
@@ -197,6 +212,7 @@ export const bucketConfig = (
 ): Result.Result<BucketConfig, InvalidOptions> =>
   read(() => {
     const reader = new Reader(options, [...bucketFields, ...others])
+    const identity = reader.identity
     const capacity = reader.number(
       "capacity",
       5,
@@ -237,7 +253,7 @@ export const bucketConfig = (
     // Trickling evenly is refilling by the finest step that is exact in both units and microseconds.
     const step = refill === "continuous" && amount > 0 ? greatestCommonDivisor(amount, refillFrequency) : 1
     return {
-      name: reader.name,
+      ...identity,
       rules: {
         capacity: supplyOf(capacity),
         amount: amount / step,
@@ -252,7 +268,9 @@ export const bucketConfig = (
     }
   })
 
-const semaphoreFields = ["name", "capacity", "maxSleep", "expiry"] satisfies ReadonlyArray<keyof SemaphoreOptions>
+const semaphoreFields = ["name", "tag", "capacity", "maxSleep", "expiry"] satisfies ReadonlyArray<
+  keyof SemaphoreOptions
+>
 
 /** Of a semaphore. */
 export const maxCapacity = 2 ** 31 - 1
@@ -270,7 +288,7 @@ export const semaphoreConfig = (
   read(() => {
     const reader = new Reader(options, [...semaphoreFields, ...others])
     return {
-      name: reader.name,
+      ...reader.identity,
       capacity: reader.number("capacity", 5, capacityRule, isCapacity),
       maxSleep: reader.maxSleep(),
       expiry: Math.min(

@@ -9,7 +9,9 @@ import type * as Fiber from "effect/Fiber"
 import { BackendError } from "../Errors.ts"
 import type { RedisClient } from "../RedisClient.ts"
 import { maxSpan, type Outcome, type Reservation } from "./bucket.ts"
-import type { Answer, BucketStore } from "./bucketLimiter.ts"
+import type { Answer, BucketHome, BucketStore, JointAnswer, JointPart } from "./bucketLimiter.ts"
+import type { Restore } from "./bucketWaiters.ts"
+import { JointReserve, jointWords, type RedisBucket } from "./jointReserve.ts"
 import { Asked, Lane, type Traffic, type Trouble } from "./lane.ts"
 import type { BucketConfig } from "./options.ts"
 import { failedReply } from "./redisFailure.ts"
@@ -35,18 +37,12 @@ const closed: Trouble = { reason: "Closed", cause: undefined }
 /** A layer that closes waits so long for what is under way. */
 const lastWait = "1 second"
 
-interface Bucket {
-  readonly name: string
-  readonly key: string
-  readonly rules: string
-}
-
 /** What is asked of a bucket. */
 abstract class OfBucket<A> extends Asked<A> {
-  readonly bucket: Bucket
+  readonly bucket: RedisBucket
   readonly operation: string
 
-  constructor(bucket: Bucket, operation: string, deadline: number, undo?: (answer: A) => void) {
+  constructor(bucket: RedisBucket, operation: string, deadline: number, undo?: (answer: A) => void) {
     super(deadline, undo)
     this.bucket = bucket
     this.operation = operation
@@ -58,13 +54,13 @@ class Reserve extends OfBucket<Answer> {
   readonly amount: number
   private readonly maxWait: number
 
-  constructor(bucket: Bucket, amount: number, maxWait: number, deadline: number, undo: (answer: Answer) => void) {
+  constructor(bucket: RedisBucket, amount: number, maxWait: number, deadline: number, undo: (answer: Answer) => void) {
     super(bucket, "reserve", deadline, undo)
     this.amount = amount
     this.maxWait = maxWait
   }
 
-  isLike(other: Request | undefined): boolean {
+  isLike(other: SingleRequest | undefined): boolean {
     return other instanceof Reserve && other.amount === this.amount && other.maxWait === this.maxWait
   }
 
@@ -83,14 +79,20 @@ class Other extends OfBucket<Numbers> {
   readonly words: Numbers
   readonly answers: number
 
-  constructor(bucket: Bucket, operation: keyof typeof answerLength, words: Numbers, deadline: number) {
+  constructor(bucket: RedisBucket, operation: keyof typeof answerLength, words: Numbers, deadline: number) {
     super(bucket, operation, deadline)
     this.words = words
     this.answers = answerLength[operation]
   }
 }
 
-type Request = Reserve | Other
+/** About one bucket. */
+type SingleRequest = Reserve | Other
+
+type Request = SingleRequest | JointReserve
+
+const bucketsOf = (request: Request): ReadonlyArray<RedisBucket> =>
+  request instanceof JointReserve ? request.parts.map(({ bucket }) => bucket) : [request.bucket]
 
 /** Whoever asks for these waits for what Redis says. */
 const wantsAnswer: ReadonlySet<string> = new Set(["reserve", "pause", "look"])
@@ -104,7 +106,7 @@ type Numbers = ReadonlyArray<number>
 const notHeldOff = { level: 0, ahead: -1 }
 
 /** The operations of a bucket as the script reads them; never empty, which would stand for those of another bucket. */
-const textOf = (requests: ReadonlyArray<Request>, now: number): string => {
+const textOf = (requests: ReadonlyArray<SingleRequest>, now: number): string => {
   let text = " "
   let last: Reserve | undefined
   let lastWait = 0
@@ -152,6 +154,13 @@ const readReserved = (reply: TokenBucketReply, elapsed: number, disagreed: boole
   }
 }
 
+/** What a request is answered with; one that is interrupted before is abandoned. */
+const answerOf = <A>(request: Asked<A>, restore: Restore): Effect.Effect<A, BackendError> =>
+  Effect.onExitPrimitive(restore(request.answered), (exit) => {
+    if (Exit.isFailure(exit)) request.abandon()
+    return undefined
+  })
+
 /** A bucket that can be told what was taken from it elsewhere. */
 export interface RedisBucketStore extends BucketStore {
   /** At Redis. */
@@ -160,26 +169,49 @@ export interface RedisBucketStore extends BucketStore {
   readonly charge: (amount: number) => Effect.Effect<void, BackendError>
 }
 
+interface RequestsOfBucket {
+  readonly bucket: RedisBucket
+  readonly requests: Array<SingleRequest>
+}
+
 /** The requests of a call by the key of their bucket, and those that have to go in the next. */
 interface Batch {
-  readonly buckets: ReadonlyMap<string, ReadonlyArray<Request>>
+  readonly buckets: ReadonlyMap<string, RequestsOfBucket>
+  readonly joint: ReadonlyArray<JointReserve>
   readonly left: ReadonlyArray<Request>
 }
 
-/** One call knows a bucket with one set of rules only, and has to be short. */
+/** One call knows a bucket with one set of rules only, decides last about several at once, and has to be short. */
 const batchOf = (requests: ReadonlyArray<Request>): Batch => {
-  const buckets = new Map<string, Array<Request>>()
+  const buckets = new Map<string, RequestsOfBucket>()
+  const joint: Array<JointReserve> = []
   let operations = 0
-  for (const [index, request] of requests.entries()) {
-    const others = buckets.get(request.bucket.key)
-    const isRepeated = request instanceof Reserve && request.isLike(others?.at(-1))
-    if (!isRepeated) operations++
-    const disagrees = others !== undefined && others[0]?.bucket.rules !== request.bucket.rules
-    if (disagrees || operations > maxOperations) return { buckets, left: requests.slice(index) }
-    if (others === undefined) buckets.set(request.bucket.key, [request])
-    else others.push(request)
+  const enter = (bucket: RedisBucket): RequestsOfBucket | undefined => {
+    const known = buckets.get(bucket.key)
+    if (known !== undefined) return known.bucket.rules === bucket.rules ? known : undefined
+    const entered = { bucket, requests: [] }
+    buckets.set(bucket.key, entered)
+    return entered
   }
-  return { buckets, left: [] }
+  const fits = (request: Request): boolean => {
+    if (request instanceof JointReserve) {
+      operations += request.parts.length
+      if (operations > maxOperations && joint.length > 0) return false
+      if (!request.parts.every(({ bucket }) => enter(bucket) !== undefined)) return false
+      joint.push(request)
+      return true
+    }
+    const ofBucket = joint.length === 0 ? enter(request.bucket) : undefined
+    const isRepeated = request instanceof Reserve && request.isLike(ofBucket?.requests.at(-1))
+    if (!isRepeated) operations++
+    if (ofBucket === undefined || operations > maxOperations) return false
+    ofBucket.requests.push(request)
+    return true
+  }
+  for (const [index, request] of requests.entries()) {
+    if (!fits(request)) return { buckets, joint, left: requests.slice(index) }
+  }
+  return { buckets, joint, left: [] }
 }
 
 /**
@@ -191,6 +223,8 @@ export class RedisBuckets {
   private readonly clock: Clock.Clock
   /** By slot on Cluster, where one call reaches one slot. */
   private readonly lanes = new Map<number, Lane<Request>>()
+  /** By slot on Cluster as well. */
+  private readonly homes = new Map<number, BucketHome>()
   private readonly busy = new Set<Lane<Request>>()
   private readonly traffic: Traffic<Request>
   private readonly deadlines: Watch
@@ -254,39 +288,22 @@ export class RedisBuckets {
   giveUp(concerns: (key: string) => boolean, why: Trouble): void {
     for (const lane of this.busy) {
       for (const request of lane.unanswered()) {
-        if (wantsAnswer.has(request.operation) && concerns(request.bucket.key)) this.fail(request, why)
+        const isConcerned = bucketsOf(request).some(({ key }) => concerns(key))
+        if (wantsAnswer.has(request.operation) && isConcerned) this.fail(request, why)
       }
     }
   }
 
-  store({ name, rules, maxSleep }: BucketConfig): RedisBucketStore {
-    const key = this.client.key({ kind: "TokenBucket", name })
-    const { capacity, amount, interval, origin, initial, expiry } = rules
-    const bucket = { name, key, rules: [capacity, amount, interval, origin, initial, expiry].join(" ") }
+  store(config: BucketConfig): RedisBucketStore {
+    const { maxSleep } = config
+    const bucket = this.bucketOf(config)
+    const { key } = bucket
     const lane = this.laneOf(key)
 
-    const send = <R extends Request>(request: R): R => {
-      if (this.isClosed) this.fail(request, closed)
-      else {
-        this.busy.add(lane)
-        lane.add(request)
-        this.deadlines.at(request.deadline)
-      }
-      return request
-    }
-
-    const after = (wait: number) => (wait < maxSpan ? monotonicMicros(this.clock) + wait : Number.POSITIVE_INFINITY)
-
     const ask = (operation: keyof typeof answerLength, words: Numbers, wait = patience) =>
-      send(new Other(bucket, operation, words, after(wait)))
+      this.send(lane, new Other(bucket, operation, words, this.after(wait)))
 
-    const giveBack = (
-      { amount: reserved, serial, beforeSerial, beforeGap, taken, before = notHeldOff }: Reservation,
-      amount: number
-    ) => {
-      const { level, ahead } = before
-      return ask("giveBack", [amount, reserved, serial, beforeSerial, beforeGap, taken, level, ahead], aftermath)
-    }
+    const giveBack = (reservation: Reservation, amount: number) => this.giveBack(bucket, reservation, amount)
 
     const undo = ({ outcome }: Answer) => {
       if (outcome._tag === "Reserved") giveBack(outcome.reservation, outcome.reservation.amount)
@@ -294,18 +311,15 @@ export class RedisBuckets {
 
     return {
       key,
+      home: this.homeOf(key),
       charge: (amount) => Effect.asVoid(ask("charge", [amount], maxSpan).answered),
       reserve: (amount, maxWait, restore, onAnswer) =>
         Effect.suspend(() => {
           const wait = maxWait === 0 ? Math.min(maxSleep, patience) : maxWait
-          const request = send(new Reserve(bucket, amount, maxWait, after(wait), undo))
-          const answered = Effect.onExitPrimitive(restore(request.answered), (exit) => {
-            if (Exit.isFailure(exit)) request.abandon()
-            return undefined
-          })
-          return Effect.flatMap(answered, onAnswer)
+          const request = this.send(lane, new Reserve(bucket, amount, maxWait, this.after(wait), undo))
+          return Effect.flatMap(answerOf(request, restore), onAnswer)
         }),
-      giveBack: (reservation, amount) => Effect.sync(() => void giveBack(reservation, amount)),
+      giveBack,
       settle: (reservation, actual) =>
         Effect.suspend(() =>
           Effect.asVoid(
@@ -327,6 +341,70 @@ export class RedisBuckets {
     }
   }
 
+  private bucketOf(config: BucketConfig): RedisBucket {
+    const { capacity, amount, interval, origin, initial, expiry } = config.rules
+    return {
+      name: config.name,
+      key: this.client.key({ kind: "TokenBucket", ...config }),
+      rules: [capacity, amount, interval, origin, initial, expiry].join(" ")
+    }
+  }
+
+  private after(wait: number): number {
+    return wait < maxSpan ? monotonicMicros(this.clock) + wait : Number.POSITIVE_INFINITY
+  }
+
+  private send<R extends Request>(lane: Lane<Request>, request: R): R {
+    if (this.isClosed) this.fail(request, closed)
+    else {
+      this.busy.add(lane)
+      lane.add(request)
+      this.deadlines.at(request.deadline)
+    }
+    return request
+  }
+
+  private giveBack(
+    bucket: RedisBucket,
+    { amount: reserved, serial, beforeSerial, beforeGap, taken, before = notHeldOff }: Reservation,
+    amount: number
+  ): Other {
+    const words = [amount, reserved, serial, beforeSerial, beforeGap, taken, before.level, before.ahead]
+    return this.send(this.laneOf(bucket.key), new Other(bucket, "giveBack", words, this.after(aftermath)))
+  }
+
+  /** One call reaches all buckets of a standalone server, and those of one slot on Cluster. */
+  private homeOf(key: string): BucketHome {
+    const index = this.client.mode === "cluster" ? this.client.slotOf(key) : 0
+    let home = this.homes.get(index)
+    if (home === undefined) {
+      home = {
+        reserve: (parts, minWait, maxWait, restore, onAnswer) =>
+          Effect.suspend(() =>
+            Effect.flatMap(answerOf(this.reserve(parts, minWait, maxWait), restore), (answer) => onAnswer(answer))
+          )
+      }
+      this.homes.set(index, home)
+    }
+    return home
+  }
+
+  private reserve(asked: ReadonlyArray<JointPart>, minWait: number, maxWait: number): JointReserve {
+    const parts = asked.map(({ config, amount }) => ({ bucket: this.bucketOf(config), amount }))
+    const lane = this.laneOf(parts[0]?.bucket.key ?? "")
+    const undo = ({ outcome }: JointAnswer) => {
+      if (outcome._tag !== "Reserved") return
+      for (const [index, { bucket, amount }] of parts.entries()) {
+        const reservation = outcome.reservations[index]
+        if (reservation !== undefined) this.giveBack(bucket, reservation, amount)
+      }
+    }
+    const maxSleep = Math.min(patience, ...asked.map(({ config }) => config.maxSleep))
+    const deadline = this.after(maxWait === 0 ? maxSleep : maxWait)
+    const earliest = monotonicMicros(this.clock) + minWait
+    return this.send(lane, new JointReserve(parts, earliest, maxWait, deadline, undo))
+  }
+
   private laneOf(key: string): Lane<Request> {
     const slot = this.client.slotOf(key)
     const index = this.client.mode === "cluster" ? slot : slot % standaloneLanes
@@ -339,15 +417,18 @@ export class RedisBuckets {
   }
 
   private fail(request: Request, { reason, cause }: Trouble): void {
-    const { operation, bucket } = request
-    request.answer(Exit.fail(new BackendError({ operation, name: bucket.name, reason, cause })))
+    const name = bucketsOf(request)
+      .map(({ name }) => name)
+      .join(" + ")
+    request.answer(Exit.fail(new BackendError({ operation: request.operation, name, reason, cause })))
   }
 
   private call(
     requests: ReadonlyArray<Request>,
     onTrouble: (trouble: Trouble) => void
   ): Effect.Effect<ReadonlyArray<Request>> {
-    const { buckets, left } = batchOf(requests)
+    const batch = batchOf(requests)
+    const { buckets, joint, left } = batch
     const now = monotonicMicros(this.clock)
     const deadline = Math.max(...requests.map((request) => request.deadline))
     const notAfter =
@@ -355,13 +436,15 @@ export class RedisBuckets {
     const args: Array<string | number> = [0, this.clientId, ++this.calls, notAfter]
     let rules = ""
     let operations = ""
-    for (const ofBucket of buckets.values()) {
-      const ownRules = ofBucket[0]?.bucket.rules ?? ""
-      const ownOperations = textOf(ofBucket, now)
-      args.push(ownRules === rules ? "" : ownRules, ownOperations === operations ? "" : ownOperations)
-      rules = ownRules
+    const places = new Map<string, number>()
+    for (const { bucket, requests } of buckets.values()) {
+      const ownOperations = textOf(requests, now)
+      args.push(bucket.rules === rules ? "" : bucket.rules, ownOperations === operations ? "" : ownOperations)
+      rules = bucket.rules
       operations = ownOperations
+      if (joint.length > 0) places.set(bucket.key, places.size + 1)
     }
+    if (joint.length > 0) args.push(...jointWords(joint, now, places))
     const ran = this.client.run(tokenBucketScript, Array.from(buckets.keys()), args, {
       operation: "token bucket call",
       requests: requests.length - left.length,
@@ -371,7 +454,8 @@ export class RedisBuckets {
     })
     return Effect.match(ran, {
       onFailure: (error) => {
-        for (const ofBucket of buckets.values()) for (const request of ofBucket) this.fail(request, error)
+        for (const { requests } of buckets.values()) for (const request of requests) this.fail(request, error)
+        for (const request of joint) this.fail(request, error)
         return left
       },
       onSuccess: (reply) => {
@@ -379,24 +463,37 @@ export class RedisBuckets {
         const decided = reply.number()
         this.serverAhead = serverNow - monotonicMicros(this.clock)
         if (decided === 0) return requests
-        this.distribute(reply, serverNow - decided, buckets)
+        this.distribute(reply, serverNow - decided, batch)
         return left
       }
     })
   }
 
-  private distribute(reply: TokenBucketReply, elapsed: number, buckets: Batch["buckets"]): void {
-    for (const requests of buckets.values()) {
+  private distribute(reply: TokenBucketReply, elapsed: number, { buckets, joint }: Batch): void {
+    const failures = new Map<string, Trouble>()
+    const disagreed = new Set<string>()
+    for (const { bucket, requests } of buckets.values()) {
       const known = reply.number()
       if (known === 2) {
         const failure = failedReply(new Error(reply.text(reply.number())))
+        failures.set(bucket.key, failure)
         for (const request of requests) this.fail(request, failure)
         continue
       }
+      if (known === 1) disagreed.add(bucket.key)
       const nextReserved = readReserved(reply, elapsed, known === 1)
       for (const request of requests) {
         if (request instanceof Reserve) request.answer(Exit.succeed(nextReserved(request.amount)))
         else request.answer(Exit.succeed(Array.from({ length: request.answers }, reply.number)))
+      }
+    }
+    for (const request of joint) {
+      const outcome = request.read(reply, elapsed)
+      const keys = request.parts.map(({ bucket }) => bucket.key)
+      const failure = keys.map((key) => failures.get(key)).find((failure) => failure !== undefined)
+      if (failure !== undefined) this.fail(request, failure)
+      else if (outcome !== undefined) {
+        request.answer(Exit.succeed({ outcome, disagreed: keys.map((key) => disagreed.has(key)) }))
       }
     }
   }

@@ -171,9 +171,9 @@ class RemoteSemaphore {
   private readonly unreleased = new Set<string>()
   private lastUsed: number
 
-  constructor(name: string, around: Surroundings) {
+  constructor(name: string, key: string, around: Surroundings) {
     this.name = name
-    this.key = around.client.key({ kind: "Semaphore", name })
+    this.key = key
     this.around = around
     this.lastUsed = this.now()
     const traffic: Traffic<Request> = {
@@ -511,7 +511,7 @@ class RemoteSemaphore {
 }
 
 /**
- * The semaphores of one layer, by name.
+ * The semaphores of one layer, by key.
  */
 export class RedisSemaphores {
   private readonly around: Surroundings
@@ -560,11 +560,12 @@ export class RedisSemaphores {
 
   store(config: SemaphoreConfig): SemaphoreStore {
     const { name, capacity } = config
+    const key = this.around.client.key({ kind: "Semaphore", ...config })
     const line = new WaitingLine()
 
     const ask = (operation: string, ...words: Words): Effect.Effect<SemaphoreResult, BackendError> =>
       Effect.suspend(() => {
-        const semaphore = this.get(name)
+        const semaphore = this.get(name, key)
         return Effect.flatMap(
           semaphore.released,
           () => semaphore.send(operation, [operation, ...words], patience).answered
@@ -582,10 +583,11 @@ export class RedisSemaphores {
     }
 
     return {
+      home: this,
       take: (permits, maxWait, restore, onAnswer) =>
         Effect.suspend(() => {
           if (this.isClosed) return Effect.fail(unanswered("Closed"))
-          const semaphore = this.get(name)
+          const semaphore = this.get(name, key)
           const enter = Effect.suspend(() => {
             const place = semaphore.enter(permits, config, maxWait)
             const answered = line.wait(place, restore, (isInterrupted) => {
@@ -595,18 +597,18 @@ export class RedisSemaphores {
           })
           return maxWait === 0 ? Effect.flatMap(restore(semaphore.released), () => enter) : enter
         }),
-      release: ({ id }) => this.get(name).release(id, config.expiry),
+      release: ({ id }) => this.get(name, key).release(id, config.expiry),
       resize: (capacity) => Effect.asVoid(ask("resize", capacity)),
       look: Effect.map(ask("look", listed), (result) => stateOf(result, capacity)),
       reset: Effect.asVoid(ask("reset"))
     }
   }
 
-  private get(name: string): RemoteSemaphore {
-    let semaphore = this.semaphores.get(name)
+  private get(name: string, key: string): RemoteSemaphore {
+    let semaphore = this.semaphores.get(key)
     if (semaphore === undefined) {
-      semaphore = new RemoteSemaphore(name, this.around)
-      this.semaphores.set(name, semaphore)
+      semaphore = new RemoteSemaphore(name, key, this.around)
+      this.semaphores.set(key, semaphore)
     }
     this.dropOld()
     return semaphore

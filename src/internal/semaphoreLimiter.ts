@@ -11,6 +11,8 @@ import * as Scope from "effect/Scope"
 import { type BackendError, type InvalidOptions, MaxSleepExceeded, PermitLost } from "../Errors.ts"
 import type { SemaphoreError, SemaphoreLimiter, SemaphorePermit, SemaphoreState } from "../Semaphore.ts"
 import type { Restore } from "./bucketWaiters.ts"
+import { limiterIdentity } from "./limiterKeys.ts"
+import { member } from "./memberLimiter.ts"
 import { capacityArgument, durationOf, invalidPermits, permitsArgument, type SemaphoreConfig } from "./options.ts"
 
 /** Permits that this process holds. */
@@ -31,6 +33,8 @@ export type Refusal = { readonly _tag: "TimeUp" } | { readonly _tag: "TooLarge";
 
 /** Where one semaphore lives. */
 export interface SemaphoreStore {
+  /** All semaphores of a layer have one. */
+  readonly home: object
   /** Takes permits that are free this instant, where the store can tell without asking anybody. */
   readonly takeNow?: (permits: number) => Grant | undefined
   /**
@@ -48,6 +52,24 @@ export interface SemaphoreStore {
   readonly resize: (capacity: number) => Effect.Effect<void, BackendError>
   readonly look: Effect.Effect<SemaphoreState, BackendError>
   readonly reset: Effect.Effect<void, BackendError>
+}
+
+/** What makes up a semaphore's part in a limiter of several. */
+export interface SemaphoreMember {
+  readonly kind: "Semaphore"
+  readonly config: SemaphoreConfig
+  /** Tells it from all other semaphores of its layer. */
+  readonly identity: string
+  readonly store: SemaphoreStore
+  /** Checks a number of permits. */
+  readonly permits: (n: number) => Effect.Effect<number, InvalidOptions>
+  /** Runs work on a grant, which comes back when it is done. Called in an uninterruptible region. */
+  readonly hold: <A, E, R>(
+    grant: Grant,
+    effect: Effect.Effect<A, E, R>,
+    restore: Restore
+  ) => Effect.Effect<A, E | PermitLost, R>
+  readonly permitOf: (grant: Grant) => SemaphorePermit
 }
 
 /** Of the fiber that runs this. */
@@ -72,7 +94,7 @@ export const makeSemaphoreLimiter = (
   config: SemaphoreConfig,
   store: SemaphoreStore,
   onLost = () => {}
-): SemaphoreLimiter => {
+): SemaphoreLimiter & { readonly [member]: SemaphoreMember } => {
   const { name, maxSleep, capacity } = config
 
   const { takeNow = () => undefined } = store
@@ -181,6 +203,15 @@ export const makeSemaphoreLimiter = (
   const withPermit = guard(1) as SemaphoreLimiter["withPermit"]
 
   return {
+    [member]: {
+      kind: "Semaphore",
+      config,
+      identity: limiterIdentity("Semaphore", config),
+      store,
+      permits,
+      hold,
+      permitOf
+    },
     kind: "Semaphore",
     name,
     maxSleep: durationOf(maxSleep),

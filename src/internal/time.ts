@@ -4,7 +4,8 @@
 import * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
-import type * as Fiber from "effect/Fiber"
+import * as Fiber from "effect/Fiber"
+import { maxSpan } from "./bucket.ts"
 
 /** Monotonic microseconds: for elapsed time and deadlines within a process. */
 export const monotonicMicros = (clock: Clock.Clock): number =>
@@ -15,6 +16,13 @@ export const fiberMicros = (fiber: Fiber.Fiber<unknown, unknown>): number => mon
 
 /** `monotonicMicros` as an effect. */
 export const currentMicros: Effect.Effect<number> = Effect.clockWith((clock) => Effect.succeed(monotonicMicros(clock)))
+
+/** The clock of the fiber that runs this. */
+export const currentClock = (): Clock.Clock => (Fiber.getCurrent() as Fiber.Fiber<unknown>).getRef(Clock.Clock)
+
+/** How long there is still to wait until a moment; 0 if it is over, and `maxSpan` at most. */
+export const until = (moment: number): Effect.Effect<number> =>
+  Effect.map(currentMicros, (now) => Math.min(maxSpan, Math.max(0, moment - now)))
 
 /** Sleeps until a moment of the monotonic clock, never less. */
 export const sleepUntil = (moment: number): Effect.Effect<void> =>

@@ -6,7 +6,7 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import type { BackendError } from "../../Errors.ts"
 import type { PermitRequest, Semaphore, SemaphoreCallContext, SemaphorePermit, SemaphoreVerbs } from "../../promise.ts"
-import { keyedNames } from "../keyedLimiter.ts"
+import { keyedNames, ofKey } from "../keyedLimiter.ts"
 import { capacityArgument, permitsArgument, type SemaphoreConfig } from "../options.ts"
 import { type Grant, lostError, type Refusal, refusalError, type SemaphoreStore } from "../semaphoreLimiter.ts"
 import { askedFor, checked, checkFunction } from "./arguments.ts"
@@ -200,7 +200,7 @@ export const makeSemaphore = (config: SemaphoreConfig, backend: Backend): Semaph
   const calls = new Calls()
   return {
     ...semaphoreVerbs(config, backend, calls),
-    forKey: (key) => semaphoreVerbs({ ...config, name: checked(keyedNames(config.name)(key)) }, backend, calls),
+    forKey: (key) => semaphoreVerbs(ofKey(config, checked(keyedNames(config.name)(key)), key), backend, calls),
     ...closable(config.name, backend, calls)
   }
 }

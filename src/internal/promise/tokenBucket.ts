@@ -15,7 +15,7 @@ import type {
 } from "../../promise.ts"
 import type * as Effectful from "../../TokenBucket.ts"
 import { makeBucketLimiter, warnOnce } from "../bucketLimiter.ts"
-import { keyedNames } from "../keyedLimiter.ts"
+import { keyedNames, ofKey } from "../keyedLimiter.ts"
 import { type BucketConfig, tokensArgument } from "../options.ts"
 import { monotonicMicros, sleepUntil } from "../time.ts"
 import { askedFor, checked, checkFunction, signalOf } from "./arguments.ts"
@@ -214,7 +214,7 @@ export const makeTokenBucket = (config: BucketConfig, backend: Backend): TokenBu
   const warning = warnOnce(config.name)
   return {
     ...bucketVerbs(config, backend, calls, warning),
-    forKey: (key) => bucketVerbs({ ...config, name: checked(keyedNames(config.name)(key)) }, backend, calls, warning),
+    forKey: (key) => bucketVerbs(ofKey(config, checked(keyedNames(config.name)(key)), key), backend, calls, warning),
     ...closable(config.name, backend, calls)
   }
 }

@@ -1,0 +1,269 @@
+/**
+ * The verbs of several limiters as one: token buckets promise a common moment, semaphores are taken when it has come,
+ * and what can't be had leaves everything as it was.
+ */
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Fiber from "effect/Fiber"
+import * as Scope from "effect/Scope"
+import { type BackendError, InvalidOptions, MaxSleepExceeded, NoTokensAvailable, type PermitLost } from "../Errors.ts"
+import type { AnyLimiter, JointLimiter, JointMember } from "../Limiter.ts"
+import type { SemaphoreState } from "../Semaphore.ts"
+import type { TokenBucketState } from "../TokenBucket.ts"
+import { maxSpan } from "./bucket.ts"
+import { runReserved } from "./bucketLimiter.ts"
+import { BucketWaiters, type Restore } from "./bucketWaiters.ts"
+import { type BucketPart, JointPromise, type JointRefusal, noTokens, promiseTogether } from "./jointPromise.ts"
+import { type Member, memberOf } from "./memberLimiter.ts"
+import { durationOf, invalidPermits, tokensOf } from "./options.ts"
+import type { Grant, SemaphoreMember } from "./semaphoreLimiter.ts"
+import { currentMicros, fiberMicros, until } from "./time.ts"
+
+/** What work takes of one semaphore. */
+interface SemaphorePart {
+  readonly member: SemaphoreMember
+  readonly permits: number
+}
+
+/** What work takes of each limiter. */
+interface Need {
+  readonly buckets: ReadonlyArray<BucketPart>
+  /** By name: if all take them in one order, no two wait for each other. */
+  readonly semaphores: ReadonlyArray<SemaphorePart>
+}
+
+type Held = readonly [member: SemaphoreMember, grant: Grant]
+
+/** What work has got. */
+interface Admission {
+  readonly promise: JointPromise
+  readonly held: ReadonlyArray<Held>
+  readonly waited: number
+}
+
+type Refused = MaxSleepExceeded | NoTokensAvailable
+
+const isRefused = (error: unknown): error is Refused =>
+  error instanceof MaxSleepExceeded || error instanceof NoTokensAvailable
+
+const isSame = (one: Member, other: Member): boolean =>
+  one.kind === other.kind && one.identity === other.identity && one.store.home === other.store.home
+
+const invalidMember = (limiter: AnyLimiter, rule: string): InvalidOptions =>
+  new InvalidOptions({ name: limiter.name, field: "limiters", value: limiter.name, rule })
+
+interface Entry {
+  readonly limiter: AnyLimiter
+  readonly member: Member
+  /** Undefined: as many as its own `withPermit` takes. */
+  readonly permits: number | undefined
+}
+
+const entriesOf = (members: ReadonlyArray<JointMember>): ReadonlyArray<Entry> => {
+  const entries: Array<Entry> = []
+  for (const one of members) {
+    const { limiter, permits } = "limiter" in one ? one : { limiter: one, permits: undefined }
+    const member = memberOf(limiter)
+    if (member === undefined) throw invalidMember(limiter, "made by a layer")
+    if (entries.some((other) => isSame(other.member, member))) throw invalidMember(limiter, "named only once")
+    entries.push({ limiter, member, permits })
+  }
+  return entries
+}
+
+const stateOf = ({ limiter }: Entry): Effect.Effect<TokenBucketState | SemaphoreState, BackendError> => limiter.state
+
+const release = (held: ReadonlyArray<Held>): void => {
+  for (const [{ store }, grant] of held) store.release(grant)
+}
+
+/** Runs work that ends when one of its permits is lost. Called in an uninterruptible region. */
+const hold = <A, E, R>(
+  [first, ...others]: ReadonlyArray<Held>,
+  effect: Effect.Effect<A, E, R>,
+  restore: Restore
+): Effect.Effect<A, E | PermitLost, R> => {
+  if (first === undefined) return restore(effect)
+  const [member, grant] = first
+  if (others.length === 0) return member.hold(grant, effect, restore)
+  let begun = false
+  const inner = Effect.uninterruptibleMask((restore) => {
+    begun = true
+    return hold(others, effect, restore)
+  })
+  return Effect.onExitPrimitive(member.hold(grant, inner, restore), () => {
+    if (!begun) release(others)
+    return undefined
+  })
+}
+
+export const makeJointLimiter = <const Members extends ReadonlyArray<JointMember>>(
+  members: Members
+): JointLimiter<Members> => {
+  type Joint = JointLimiter<ReadonlyArray<JointMember>>
+
+  const entries = entriesOf(members)
+  const name = entries.map(({ limiter }) => limiter.name).join(" + ")
+  const maxSleep = Math.min(maxSpan, ...entries.map(({ member }) => member.config.maxSleep))
+  const buckets = entries.flatMap(({ member }) => (member.kind === "TokenBucket" ? [member] : []))
+  const isAtomic = new Set(buckets.map(({ store }) => store.home)).size <= 1
+  // With waiters of other limiters of the same buckets they are interchangeable only where all buckets are of one home.
+  const waiters = (isAtomic ? buckets[0]?.waiters : undefined) ?? new BucketWaiters()
+
+  const needOf = Effect.fnUntraced(function* (n: number): Effect.fn.Return<Need, InvalidOptions> {
+    const need = { buckets: [] as Array<BucketPart>, semaphores: [] as Array<SemaphorePart> }
+    for (const { member, permits } of entries) {
+      if (member.kind === "Semaphore") {
+        need.semaphores.push({ member, permits: yield* member.permits(n * (permits ?? 1)) })
+      } else {
+        const { config } = member
+        const amount = yield* member.units(n * (permits ?? tokensOf(config.tokensToConsume)))
+        if (amount > 0) need.buckets.push({ member, config, amount })
+      }
+    }
+    need.semaphores.sort((one, other) => (one.member.identity < other.member.identity ? -1 : 1))
+    return need
+  })
+
+  const tooLong = (of: Member, wait?: number) =>
+    new MaxSleepExceeded({
+      name: of.config.name,
+      kind: of.kind,
+      maxSleep: durationOf(maxSleep),
+      ...(wait === undefined ? {} : { requiredSleep: durationOf(wait) })
+    })
+
+  const refusal = ({ outcome, parts }: JointRefusal): Refused => {
+    const part = parts[outcome.part] as BucketPart
+    if (outcome._tag === "TooLong") return tooLong(part.member, outcome.wait)
+    const [available, requested] = [tokensOf(outcome.available), tokensOf(part.amount)]
+    return new NoTokensAvailable({ name: part.config.name, available, requested })
+  }
+
+  // A continuation instead of a generator: the place in line has to be taken in the step in which the promise is made.
+  const takeTokens = (
+    parts: ReadonlyArray<BucketPart>,
+    deadline: number,
+    restore: Restore
+  ): Effect.Effect<JointPromise, BackendError | Refused> =>
+    promiseTogether(parts, deadline, restore, (answer): Effect.Effect<JointPromise, BackendError | Refused> => {
+      if (!(answer instanceof JointPromise)) return Effect.fail(refusal(answer))
+      const fiber = Fiber.getCurrent() as Fiber.Fiber<unknown>
+      if (answer.due <= fiberMicros(fiber)) return Effect.succeed(answer)
+      const identities = parts.map(({ member }) => member.identity)
+      const cost = JSON.stringify(parts.map(({ amount }, index) => [identities[index], amount]))
+      const waiting = waiters.wait(fiber, identities, cost, answer, restore)
+      // Otherwise one of the buckets was paused, and they have to be asked anew.
+      return Effect.flatMap(waiting, (served) =>
+        served === undefined ? takeTokens(parts, deadline, restore) : Effect.succeed(served)
+      )
+    })
+
+  const takePermits = Effect.fnUntraced(function* (
+    { member, permits }: SemaphorePart,
+    deadline: number,
+    restore: Restore
+  ): Effect.fn.Return<Grant, BackendError | InvalidOptions | Refused> {
+    const { store, config } = member
+    const free = store.takeNow?.(permits)
+    if (free !== undefined) return free
+    const answer = yield* store.take(permits, yield* until(deadline), restore, Effect.succeed)
+    if (!("_tag" in answer)) return answer
+    return yield* answer._tag === "TimeUp" ? tooLong(member) : invalidPermits(config.name, permits, answer.capacity)
+  })
+
+  /** Waits for everything, or fails and has nothing. Runs in an uninterruptible region. */
+  const admit = Effect.fnUntraced(function* (
+    { buckets, semaphores }: Need,
+    maxWait: number,
+    restore: Restore
+  ): Effect.fn.Return<Admission, BackendError | InvalidOptions | Refused> {
+    const asked = yield* currentMicros
+    const deadline = maxWait === maxSpan ? Number.POSITIVE_INFINITY : asked + maxWait
+    const promise = buckets.length === 0 ? noTokens : yield* takeTokens(buckets, deadline, restore)
+    const held: Array<Held> = []
+    for (const part of semaphores) {
+      const grant = yield* Effect.onExitPrimitive(takePermits(part, deadline, restore), (exit) => {
+        if (Exit.isSuccess(exit)) return undefined
+        release(held)
+        promise.giveBack()
+        return undefined
+      })
+      held.push([part.member, grant])
+    }
+    return { promise, held, waited: (yield* currentMicros) - asked }
+  })
+
+  const run = <A, E, R>({ promise, held }: Admission, effect: Effect.Effect<A, E, R>, restore: Restore) =>
+    runReserved(
+      effect,
+      (work) => hold(held, work, restore),
+      () => promise.giveBack()
+    )
+
+  const withPermits: Joint["withPermits"] = (n) => {
+    const need = needOf(n)
+    return (effect) =>
+      Effect.flatMap(need, (need) =>
+        Effect.uninterruptibleMask((restore) =>
+          Effect.flatMap(admit(need, maxSleep, restore), (admission) => run(admission, effect, restore))
+        )
+      )
+  }
+
+  const withPermitsIfAvailable: Joint["withPermitsIfAvailable"] = (n) => {
+    const need = needOf(n)
+    return (effect) =>
+      Effect.flatMap(need, (need) =>
+        Effect.uninterruptibleMask((restore) =>
+          Effect.matchEffect(admit(need, 0, restore), {
+            onSuccess: (admission) => Effect.asSome(run(admission, effect, restore)),
+            onFailure: (error) => (isRefused(error) ? Effect.succeedNone : Effect.fail(error))
+          })
+        )
+      )
+  }
+
+  const acquire: Joint["acquire"] = (n = 1) =>
+    Effect.flatMap(Effect.all([needOf(n), Effect.scope]), ([need, scope]) =>
+      Effect.uninterruptibleMask((restore) =>
+        Effect.flatMap(admit(need, maxSleep, restore), ({ promise, held, waited }) =>
+          Effect.as(
+            Scope.addFinalizer(
+              scope,
+              Effect.sync(() => release(held))
+            ),
+            {
+              name,
+              waited: durationOf(waited),
+              permits: entries.map(({ member }) =>
+                member.kind === "TokenBucket"
+                  ? member.permitOf(promise.reservationIn(member.identity), waited)
+                  : member.permitOf(held.find(([one]) => one === member)?.[1] as Grant)
+              )
+            }
+          )
+        )
+      )
+    )
+
+  const withPermit = withPermits(1) as Joint["withPermit"]
+
+  const joint: Joint = {
+    kind: "Joint",
+    name,
+    maxSleep: durationOf(maxSleep),
+    isAtomic,
+    withPermit,
+    withPermits,
+    withPermitsIfAvailable,
+    acquire,
+    wrap:
+      (f) =>
+      (...args) =>
+        withPermit(Effect.suspend(() => f(...args))),
+    state: Effect.forEach(entries, stateOf, { concurrency: "unbounded" }),
+    reset: Effect.forEach(entries, ({ limiter }) => limiter.reset, { concurrency: "unbounded", discard: true })
+  }
+  return joint as JointLimiter<Members>
+}

@@ -1,0 +1,164 @@
+/**
+ * A moment that several token buckets promise together.
+ *
+ * Buckets of one home decide in one step. Homes are asked one after the other, and give back what they promised if one
+ * of them refuses; those who promised a sooner moment than others are asked once more.
+ */
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import type { BackendError } from "../Errors.ts"
+import type { JointOutcome, Reservation } from "./bucket.ts"
+import { type BucketHome, type BucketMember, nothing } from "./bucketLimiter.ts"
+import type { Promised, Restore } from "./bucketWaiters.ts"
+import type { BucketConfig } from "./options.ts"
+import { currentClock, currentMicros, monotonicMicros, until } from "./time.ts"
+
+/** Moments that differ by no more than this, in microseconds, count as one: timers are no more exact. */
+const tolerance = 10_000
+
+/** What work takes of one bucket. */
+export interface BucketPart {
+  readonly member: BucketMember
+  readonly config: BucketConfig
+  readonly amount: number
+}
+
+/** Tokens of several buckets, to be had at one moment. */
+export class JointPromise implements Promised {
+  readonly due: number
+  private readonly parts: ReadonlyArray<BucketPart>
+  /** One for each part. */
+  private readonly reservations: ReadonlyArray<Reservation>
+
+  constructor(due: number, parts: ReadonlyArray<BucketPart>, reservations: ReadonlyArray<Reservation>) {
+    this.due = due
+    this.parts = parts
+    this.reservations = reservations
+  }
+
+  giveBack(): void {
+    for (const [index, { member, amount }] of this.parts.entries()) {
+      member.store.giveBack(this.reservations[index] ?? nothing, amount)
+    }
+  }
+
+  reservationIn(bucket: string): Reservation {
+    return this.reservations[this.parts.findIndex(({ member }) => member.identity === bucket)] ?? nothing
+  }
+
+  and(other: JointPromise): JointPromise {
+    const reservations = [...this.reservations, ...other.reservations]
+    return new JointPromise(Math.max(this.due, other.due), [...this.parts, ...other.parts], reservations)
+  }
+}
+
+/** Nothing, at once. */
+export const noTokens: JointPromise = new JointPromise(0, [], [])
+
+/** Why there is no promise. */
+export interface JointRefusal {
+  readonly outcome: Exclude<JointOutcome, { readonly _tag: "Reserved" }>
+  /** Those that were asked; the outcome tells which of them refuses. */
+  readonly parts: ReadonlyArray<BucketPart>
+}
+
+type Home = readonly [home: BucketHome, parts: ReadonlyArray<BucketPart>]
+
+/** In how long a bucket under load has what work takes of it. */
+const pace = ({ config: { rules }, amount }: BucketPart): number =>
+  rules.amount === 0 ? Number.POSITIVE_INFINITY : (amount * rules.interval) / rules.amount
+
+/** The slowest first, for it mostly is the one that knows when work can run. */
+const homesOf = (parts: ReadonlyArray<BucketPart>): ReadonlyArray<Home> => {
+  const homes = new Map<BucketHome, Array<BucketPart>>()
+  for (const part of [...parts].sort((one, other) => pace(other) - pace(one))) {
+    const { home } = part.member.store
+    const others = homes.get(home)
+    if (others === undefined) homes.set(home, [part])
+    else others.push(part)
+  }
+  return Array.from(homes)
+}
+
+type JointAnswer = JointPromise | JointRefusal
+
+const askHome = <A, E, R>(
+  [home, parts]: Home,
+  minWait: number,
+  maxWait: number,
+  restore: Restore,
+  onAnswer: (answer: JointAnswer) => Effect.Effect<A, E, R>
+): Effect.Effect<A, E | BackendError, R> =>
+  home.reserve(parts, minWait, maxWait, restore, ({ outcome, disagreed }) => {
+    const answer =
+      outcome._tag === "Reserved"
+        ? new JointPromise(monotonicMicros(currentClock()) + outcome.wait, parts, outcome.reservations)
+        : { outcome, parts }
+    const warnings = parts.filter((_, index) => disagreed[index]).map(({ member }) => member.warning)
+    return warnings.length === 0
+      ? onAnswer(answer)
+      : Effect.andThen(
+          Effect.all(warnings),
+          Effect.suspend(() => onAnswer(answer))
+        )
+  })
+
+/** Asks homes one after the other, each for no sooner than the one before, and takes nothing if one of them refuses. */
+const askHomes = Effect.fnUntraced(function* (
+  homes: ReadonlyArray<Home>,
+  deadline: number,
+  restore: Restore
+): Effect.fn.Return<JointAnswer, BackendError> {
+  const promises: Array<JointPromise> = []
+  let due = 0
+  /** When some home will surely not be ready before. An answer tells how long to wait, but not since when. */
+  let soonest = 0
+  const ask = Effect.fnUntraced(function* (home: Home) {
+    const now = yield* currentMicros
+    const asked = askHome(home, Math.max(0, due - now), yield* until(deadline), restore, Effect.succeed)
+    const answer = yield* Effect.onExitPrimitive(asked, (exit) => {
+      if (Exit.isSuccess(exit) && exit.value instanceof JointPromise) return undefined
+      for (const promise of promises.toReversed()) promise.giveBack()
+      return undefined
+    })
+    if (answer instanceof JointPromise) {
+      due = Math.max(due, answer.due)
+      soonest = Math.max(soonest, answer.due + now - (yield* currentMicros))
+    }
+    return answer
+  })
+  for (const home of homes) {
+    const answer = yield* ask(home)
+    if (!(answer instanceof JointPromise)) return answer
+    promises.push(answer)
+  }
+  // Those who promised a sooner moment would count their tokens as taken before they are.
+  for (const [index, home] of homes.entries()) {
+    const promise = promises[index]
+    if (promise === undefined || promise.due >= soonest - tolerance) continue
+    promises[index] = noTokens
+    promise.giveBack()
+    const answer = yield* ask(home)
+    if (!(answer instanceof JointPromise)) return answer
+    promises[index] = answer
+  }
+  return promises.reduce((one, other) => one.and(other))
+})
+
+/**
+ * Asks for tokens of several buckets at one moment, until `deadline` at the latest, and goes on with the answer. Runs in
+ * an uninterruptible region, and makes interruptible with `restore` what takes long; a request that is interrupted there
+ * consumes nothing.
+ */
+export const promiseTogether = <A, E, R>(
+  parts: ReadonlyArray<BucketPart>,
+  deadline: number,
+  restore: Restore,
+  onAnswer: (answer: JointAnswer) => Effect.Effect<A, E, R>
+): Effect.Effect<A, E | BackendError, R> => {
+  const homes = homesOf(parts)
+  const [home, ...others] = homes
+  if (home === undefined) return onAnswer(noTokens)
+  if (others.length > 0) return Effect.flatMap(askHomes(homes, deadline, restore), onAnswer)
+  return Effect.flatMap(until(deadline), (maxWait) => askHome(home, 0, maxWait, restore, onAnswer))
+}

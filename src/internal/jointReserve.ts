@@ -1,0 +1,82 @@
+/**
+ * A request to several token buckets in Redis, as the script is told it and answers it.
+ */
+import { type JointOutcome, maxSpan, type Reservation } from "./bucket.ts"
+import type { JointAnswer } from "./bucketLimiter.ts"
+import { Asked } from "./lane.ts"
+import type { TokenBucketReply } from "./redisScripts.ts"
+
+/** A bucket in Redis. */
+export interface RedisBucket {
+  readonly name: string
+  readonly key: string
+  readonly rules: string
+}
+
+/** What the request needs of one bucket. */
+export interface RedisPart {
+  readonly bucket: RedisBucket
+  readonly amount: number
+}
+
+/** Answered by the outcome, and which of the buckets were known with other rules. */
+export class JointReserve extends Asked<JointAnswer> {
+  readonly operation = "reserve"
+  readonly parts: ReadonlyArray<RedisPart>
+  /** Not before this moment of the monotonic clock. */
+  private readonly earliest: number
+  private readonly maxWait: number
+
+  constructor(
+    parts: ReadonlyArray<RedisPart>,
+    earliest: number,
+    maxWait: number,
+    deadline: number,
+    undo: (answer: JointAnswer) => void
+  ) {
+    super(deadline, undo)
+    this.parts = parts
+    this.earliest = earliest
+    this.maxWait = maxWait
+  }
+
+  /** How long to wait at least and at most; to the millisecond, so that those who came together ask alike. */
+  waitsFrom(now: number): readonly [minWait: number, maxWait: number] {
+    const until = (moment: number) => Math.max(0, Math.ceil((moment - now) / 1000) * 1000)
+    const maxWait = this.maxWait === maxSpan ? maxSpan : Math.min(this.maxWait, until(this.deadline))
+    return [until(this.earliest), maxWait]
+  }
+
+  /** Reads the script's answer. */
+  read({ number }: TokenBucketReply, elapsed: number): JointOutcome | undefined {
+    const [code, value, place] = [number(), number(), number()]
+    if (code === 1) return { _tag: "TooLong", wait: value, part: place - 1 }
+    if (code === 2) return { _tag: "Empty", available: value, part: place - 1 }
+    if (code === 3) return undefined
+    const reservations = this.parts.map(({ amount }): Reservation => {
+      const [serial, beforeSerial, beforeGap, taken] = [number(), number(), number(), number()]
+      const [level, ahead] = [number(), number()]
+      const reservation = { amount, serial, beforeSerial, beforeGap, taken }
+      return ahead < 0 ? reservation : { ...reservation, before: { level, ahead } }
+    })
+    return { _tag: "Reserved", wait: Math.max(0, value - elapsed), reservations }
+  }
+}
+
+/** Requests as arguments of the script, for buckets that have these places in the call; equal ones in a row are one. */
+export const jointWords = (
+  requests: ReadonlyArray<JointReserve>,
+  now: number,
+  places: ReadonlyMap<string, number>
+): ReadonlyArray<number> => {
+  const rows: Array<Array<number>> = []
+  for (const request of requests) {
+    const row = [...request.waitsFrom(now), 1, request.parts.length]
+    for (const { bucket, amount } of request.parts) row.push(places.get(bucket.key) ?? 0, amount)
+    const last = rows.at(-1)
+    const isRepeated = last?.length === row.length && row.every((word, index) => index === 2 || word === last[index])
+    if (isRepeated) last[2] = (last[2] ?? 0) + 1
+    else rows.push(row)
+  }
+  return rows.flat()
+}

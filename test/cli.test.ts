@@ -1,13 +1,21 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Deferred, Effect, Fiber, Layer, Schema, type Scope } from "effect"
+import { Deferred, Effect, Fiber, Schema, type Scope } from "effect"
 import { Semaphore, type SemaphoreLimiter, TokenBucket } from "steindamm"
-import { RedisClient, RedisLive } from "steindamm/redis"
 import { inject } from "vitest"
 import { limiterKey } from "../src/internal/limiterKeys.ts"
 import { type Ended, runToEnd, steindamm } from "./support/command.ts"
+import {
+  type Backend,
+  backend,
+  command,
+  failed,
+  limits,
+  misunderstood,
+  succeeded,
+  waiting
+} from "./support/commandBackend.ts"
 import { InspectDocument, ReleaseDocument, ResetDocument, ResizeDocument } from "./support/commandDocuments.ts"
-import { freshKeyPrefix } from "./support/keyPrefix.ts"
-import { connect, startServer, until } from "./support/servers.ts"
+import { startServer, until } from "./support/servers.ts"
 import { openTerminal } from "./support/terminal.ts"
 
 const strictly = { onExcessProperty: "error" } as const
@@ -19,58 +27,6 @@ const decodeInspect = decoderOf(InspectDocument)
 const decodeRelease = decoderOf(ReleaseDocument)
 const decodeResize = decoderOf(ResizeDocument)
 const decodeReset = decoderOf(ResetDocument)
-
-const succeeded = ({ code, stdout, stderr }: Ended): string => {
-  assert.strictEqual(code, 0, stderr)
-  assert.strictEqual(stderr, "")
-  return stdout
-}
-
-/** One sentence on standard error, nothing else anywhere. */
-const failed = ({ code, stdout, stderr }: Ended): string => {
-  assert.strictEqual(code, 1, stdout)
-  assert.strictEqual(stdout, "")
-  assert.match(stderr, /^steindamm: [^\n]+\n$/)
-  return stderr
-}
-
-const misunderstood = ({ code, stdout, stderr }: Ended): string => {
-  assert.strictEqual(code, 2, stdout)
-  assert.strictEqual(stdout, "")
-  assert.notMatch(stderr, /^\s+at /m)
-  return stderr
-}
-
-interface Backend {
-  readonly url: string
-  readonly prefix: string
-  /** The command, asking this backend. */
-  readonly run: (...args: ReadonlyArray<string>) => Effect.Effect<Ended>
-}
-
-const backend = (url: string): Backend => {
-  const prefix = freshKeyPrefix()
-  return {
-    url,
-    prefix,
-    run: (...args) => Effect.promise(() => runToEnd([...steindamm, ...args, "--redis", url, "--prefix", prefix]))
-  }
-}
-
-const limits = ({ url, prefix: keyPrefix }: Backend, isCluster: boolean) =>
-  RedisLive.pipe(
-    Layer.provide(isCluster ? RedisClient.layer({ nodes: [url], keyPrefix }) : RedisClient.layer({ url, keyPrefix }))
-  )
-
-/** One command over a connection of its own. */
-const command = (url: string, name: string, ...args: ReadonlyArray<string>) => {
-  const { hostname, port } = new URL(url)
-  return Effect.scoped(
-    Effect.flatMap(connect({ host: hostname, port: Number(port) }), (redis) =>
-      Effect.promise(() => redis.call(name, ...args))
-    )
-  )
-}
 
 /** Works with a permit until that is lost, and tells why it was. */
 const working = (semaphore: SemaphoreLimiter) =>
@@ -85,13 +41,6 @@ const working = (semaphore: SemaphoreLimiter) =>
 
 const holderOf = (semaphore: SemaphoreLimiter) =>
   Effect.map(semaphore.state, ({ holders }) => holders[0]?.id ?? "nobody")
-
-/** Somebody waits for a permit, until the scope closes. */
-const waiting = Effect.fnUntraced(function* (semaphore: SemaphoreLimiter, permits: number) {
-  const before = (yield* semaphore.state).waiting
-  yield* Effect.forkScoped(Effect.scoped(Effect.andThen(semaphore.acquire(permits), Effect.never)))
-  yield* until(Effect.map(semaphore.state, ({ waiting }) => waiting > before))
-})
 
 for (const [where, isCluster] of [
   ["one server", false],

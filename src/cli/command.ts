@@ -19,8 +19,9 @@ import { release } from "./release.ts"
 import { reset } from "./reset.ts"
 import { resize } from "./resize.ts"
 import { steindamm } from "./steindamm.ts"
+import { top } from "./top.ts"
 
-const command = steindamm.pipe(Command.withSubcommands([inspect, release, resize, reset]))
+const command = steindamm.pipe(Command.withSubcommands([top, inspect, release, resize, reset]))
 
 const surroundings = Layer.mergeAll(
   CliConfig.layer({ builtIns: [GlobalFlag.Help, GlobalFlag.Version, GlobalFlag.Completions] }),

@@ -8,8 +8,12 @@ export class Problem extends Data.TaggedError("Problem")<{
   readonly message: string
   /** 1: it could not be done; 2: it was asked for wrongly. */
   readonly exitCode: 1 | 2
+  /** It concerns one limiter, and others may be well. */
+  readonly isLocal: boolean
 }> {}
 
-export const problem = (message: string): Problem => new Problem({ message, exitCode: 1 })
+export const problem = (message: string): Problem => new Problem({ message, exitCode: 1, isLocal: false })
 
-export const misuse = (message: string): Problem => new Problem({ message, exitCode: 2 })
+export const problemOfLimiter = (message: string): Problem => new Problem({ message, exitCode: 1, isLocal: true })
+
+export const misuse = (message: string): Problem => new Problem({ message, exitCode: 2, isLocal: false })

@@ -13,7 +13,7 @@ import { RedisClient } from "../RedisClient.ts"
 import type { RedisScript } from "../RedisScript.ts"
 import { bucketReport, inspectTokenBucketScript } from "./bucketReport.ts"
 import { Limiters } from "./limiters.ts"
-import { misuse, type Problem, problem } from "./problem.ts"
+import { misuse, type Problem, problem, problemOfLimiter } from "./problem.ts"
 import { addressText, type RedisAddress } from "./redisAddress.ts"
 import { nodeOptions, primaries, recognized } from "./redisPrimaries.ts"
 import { searchKeys } from "./searchKeys.ts"
@@ -25,7 +25,8 @@ const patience = 3_000_000
 /** Holders and waiters of a semaphore that are listed; its script lists no more. */
 const mostListed = 1_000
 
-const asProblem = (error: BackendError): Problem => problem(error.message)
+const asProblem = ({ reason, message }: BackendError): Problem =>
+  reason === "WrongType" ? problemOfLimiter(message) : problem(message)
 
 const make = Effect.fnUntraced(function* (address: RedisAddress) {
   const client = yield* RedisClient
@@ -86,7 +87,7 @@ const make = Effect.fnUntraced(function* (address: RedisAddress) {
       if (limiter.kind === "TokenBucket") {
         const bucket = yield* remembered(limiter)
         if (bucket === undefined) return false
-        yield* run(tokenBucketScript, limiter, [0, "", "", 0, bucket.rulesText, 1, "reset"], "reset")
+        yield* run(tokenBucketScript, limiter, [0, "", "", 0, bucket.rulesText, "reset"], "reset")
         return true
       }
       if (!(yield* isThere(limiter))) return false

@@ -2,8 +2,11 @@
  * What there is to tell about a limiter, as `--json` prints it. Names are stable; durations are milliseconds, tokens are
  * numbers, and null is what nobody knows or what never comes.
  */
+import type { LimiterKind } from "../Errors.ts"
 
 export type KindName = "token-bucket" | "semaphore"
+
+export const kindNameOf: Record<LimiterKind, KindName> = { TokenBucket: "token-bucket", Semaphore: "semaphore" }
 
 interface Identity {
   readonly name: string

@@ -28,11 +28,15 @@ export const searchKeys = Effect.fnUntraced(function* (
 ): Effect.fn.Return<Found, Problem> {
   // While slots move, and as the tables of a server grow, a key may turn up twice.
   const found = new Map<string, LimiterAddress>()
+  const result = (isAll: boolean): Found => ({
+    limiters: [...found.values()].sort(byName).slice(0, most),
+    isCut: !isAll || found.size > most
+  })
   let steps = 0
   for (const node of nodes) {
     let cursor = "0"
     do {
-      if (found.size >= most || steps >= mostSteps) return { limiters: [...found.values()].sort(byName), isCut: true }
+      if (found.size > most || steps === mostSteps) return result(false)
       steps++
       const [next, keys] = yield* ask(address, () =>
         node.scan(cursor, "MATCH", `${literally(prefix)}{*}:*`, "COUNT", keysPerStep)
@@ -44,5 +48,5 @@ export const searchKeys = Effect.fnUntraced(function* (
       }
     } while (cursor !== "0")
   }
-  return { limiters: [...found.values()].sort(byName), isCut: false }
+  return result(true)
 })

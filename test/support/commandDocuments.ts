@@ -79,3 +79,22 @@ export const InspectDocument = Schema.Struct({
   ...Where,
   limiters: Schema.Array(Schema.Union([BucketReport, SemaphoreReport]))
 })
+
+export const TopDocument = Schema.Struct({
+  ...Where,
+  isCut: Schema.Boolean,
+  limiters: Schema.Array(
+    Schema.Struct({
+      kind: Schema.Literals(["token-bucket", "semaphore"]),
+      ...Identity,
+      capacity: Schema.NullOr(Schema.Number),
+      inUse: Schema.NullOr(Schema.Number),
+      waiting: Schema.NullOr(Schema.Number),
+      tokens: Schema.NullOr(Schema.Number),
+      waitMs: Schema.NullOr(Schema.Number),
+      nextRefillMs: Schema.NullOr(Schema.Number),
+      ratePerSecond: Schema.NullOr(Schema.Number),
+      problem: Schema.NullOr(Schema.String)
+    })
+  )
+})

@@ -1,7 +1,7 @@
 /**
  * Durations, amounts and names as people read them in a terminal.
  */
-import { displayWidth } from "effect/cli/CliOutput"
+import { beginning, columnsOf } from "./text.ts"
 
 const steps = [
   { unit: "d", of: 86_400_000, smaller: "h", smallerOf: 3_600_000 },
@@ -33,8 +33,6 @@ export const perSecond = (rate: number): string =>
 /** `1 waiter`, `3 waiters`. */
 export const counted = (count: number, noun: string): string => `${count} ${noun}${count === 1 ? "" : "s"}`
 
-const graphemes = new Intl.Segmenter()
-
 /** A name may hold anything, also what would move the cursor or change the terminal's mode. */
 export const printable = (name: string): string =>
   name.replace(/[\p{Cc}\p{Cf}\p{Surrogate}\u2028\u2029]/gu, (character) => {
@@ -44,16 +42,7 @@ export const printable = (name: string): string =>
 
 /** Cut to so many columns, and filled up to them. */
 export const fitted = (text: string, columns: number, align: "left" | "right" = "left"): string => {
-  const shown = displayWidth(text) <= columns ? text : shortened(text, columns)
-  const padding = " ".repeat(Math.max(0, columns - displayWidth(shown)))
+  const shown = columnsOf(text) <= columns ? text : `${beginning(text, columns - 1)}…`
+  const padding = " ".repeat(Math.max(0, columns - columnsOf(shown)))
   return align === "left" ? shown + padding : padding + shown
-}
-
-const shortened = (text: string, columns: number): string => {
-  let kept = ""
-  for (const { segment } of graphemes.segment(text)) {
-    if (displayWidth(kept + segment) > columns - 1) break
-    kept += segment
-  }
-  return columns > 0 ? `${kept}…` : ""
 }

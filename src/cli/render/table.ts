@@ -1,9 +1,8 @@
 /**
  * Rows under their heads, in columns as wide as what they hold.
  */
-import { displayWidth } from "effect/cli/CliOutput"
 import { fitted } from "./quantities.ts"
-import { faint, type Line, plain, type Span } from "./text.ts"
+import { columnsOf, faint, type Line, plain, type Span } from "./text.ts"
 
 export interface Column<in Row> {
   readonly head: string
@@ -19,8 +18,8 @@ export const tableLines = <Row>(columns: ReadonlyArray<Column<Row>>, rows: Reado
   const cells = rows.map((row) => columns.map(({ cell }) => cell(row)))
   const widths = columns.map(({ head, most = Number.POSITIVE_INFINITY }, index) =>
     Math.max(
-      displayWidth(head),
-      Math.min(most, ...[Math.max(0, ...cells.map((row) => displayWidth(row[index]?.text ?? "")))])
+      columnsOf(head),
+      Math.min(most, ...[Math.max(0, ...cells.map((row) => columnsOf(row[index]?.text ?? "")))])
     )
   )
   const inColumn = (text: string, index: number) => fitted(text, widths[index] ?? 0, columns[index]?.align)

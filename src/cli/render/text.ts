@@ -1,6 +1,7 @@
 /**
- * Styled text, one line at a time. Every character that the demo draws is one column wide.
+ * Styled text, one line at a time.
  */
+import { displayWidth } from "effect/cli/CliOutput"
 
 export type Style = "plain" | "strong" | "faint" | "good" | "bad" | "accent"
 
@@ -24,7 +25,26 @@ export const accent = styled("accent")
 
 export const emptyLine: Line = []
 
-const columnsOf = (text: string): number => [...text].length
+/** Characters that are known to be one column wide, and stand alone. */
+const simple = /^[ -\u02FF\u2010-\u2027\u2190-\u2193\u2260-\u2265\u2500-\u25B1]*$/
+
+/** How many columns a text takes in a terminal. */
+export const columnsOf = (text: string): number => (simple.test(text) ? text.length : displayWidth(text))
+
+const graphemes = new Intl.Segmenter()
+
+/** As much of the beginning as fits. */
+export const beginning = (text: string, columns: number): string => {
+  if (columnsOf(text) <= columns) return text
+  let kept = ""
+  let left = columns
+  for (const { segment } of graphemes.segment(text)) {
+    left -= columnsOf(segment)
+    if (left < 0) break
+    kept += segment
+  }
+  return kept
+}
 
 export const width = (line: Line): number => line.reduce((sum, { text }) => sum + columnsOf(text), 0)
 
@@ -34,9 +54,10 @@ export const cut = (line: Line, columns: number): Line => {
   const kept: Array<Span> = []
   let left = columns - 1
   for (const { text, style } of line) {
-    const characters = [...text].slice(0, Math.max(0, left))
-    left -= characters.length
-    if (characters.length > 0) kept.push({ text: characters.join(""), style })
+    const shown = beginning(text, Math.max(0, left))
+    if (shown !== "") kept.push({ text: shown, style })
+    if (shown !== text) break
+    left -= columnsOf(shown)
   }
   return columns > 0 ? [...kept, faint("…")] : []
 }

@@ -84,6 +84,7 @@ export interface Traffic<Request extends Sendable> {
 export class Lane<Request extends Sendable> {
   private queue: ReadonlyArray<Request> = []
   private arriving: Array<Request> = []
+  private ahead: Array<Request> = []
   private onItsWay: ReadonlyArray<Request> = []
   private isRunning = false
   private trouble = noAnswer
@@ -93,9 +94,10 @@ export class Lane<Request extends Sendable> {
     this.traffic = traffic
   }
 
-  /** Tells whether the lane was idle before. */
-  add(request: Request): boolean {
-    this.arriving.push(request)
+  /** `isAhead`: goes before all that have not gone yet. Tells whether the lane was idle before. */
+  add(request: Request, isAhead = false): boolean {
+    if (isAhead) this.ahead.push(request)
+    else this.arriving.push(request)
     if (this.isRunning) return false
     this.isRunning = true
     // Whoever else asks in this very moment comes along.
@@ -115,7 +117,7 @@ export class Lane<Request extends Sendable> {
   }
 
   unanswered(): ReadonlyArray<Request> {
-    return [...this.onItsWay, ...this.queue, ...this.arriving].filter((request) => !request.isOver)
+    return [...this.onItsWay, ...this.ahead, ...this.queue, ...this.arriving].filter((request) => !request.isOver)
   }
 
   private readonly run: Effect.Effect<void> = Effect.suspend(() => {
@@ -137,10 +139,12 @@ export class Lane<Request extends Sendable> {
   })
 
   private take(): ReadonlyArray<Request> {
-    const arrived = this.arriving
+    const { ahead, queue, arriving } = this
+    this.ahead = []
     this.arriving = []
+    const all = ahead.length + queue.length > 0 ? [...ahead, ...queue, ...arriving] : arriving
     // Whoever has left the queue was never sent.
-    const waiting = (this.queue.length > 0 ? [...this.queue, ...arrived] : arrived).filter((request) => !request.isOver)
+    const waiting = all.filter((request) => !request.isOver)
     const { maxRequests } = this.traffic
     this.queue = waiting.slice(maxRequests)
     return waiting.length > maxRequests ? waiting.slice(0, maxRequests) : waiting

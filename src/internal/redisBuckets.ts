@@ -358,7 +358,8 @@ export class RedisBuckets {
     if (this.isClosed) this.fail(request, closed)
     else {
       this.busy.add(lane)
-      lane.add(request)
+      // What comes back may be what those need who have asked but not gone yet.
+      lane.add(request, request.operation === "giveBack")
       this.deadlines.at(request.deadline)
     }
     return request

@@ -1,9 +1,10 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Cause, Deferred, Effect, Exit, Fiber, Layer, Logger, Metric, Option, References, Tracer } from "effect"
 import { TestClock } from "effect/testing"
-import { LocalLive, Observation, type ObservationOptions, Semaphore, TokenBucket } from "steindamm"
+import { type InvalidOptions, LocalLive, Observation, type ObservationOptions, Semaphore, TokenBucket } from "steindamm"
 import { RedisClient, RedisLive } from "steindamm/redis"
 import { inject } from "vitest"
+import { interruptedAfter, sweep } from "./support/interruption.ts"
 import { freshKeyPrefix } from "./support/keyPrefix.ts"
 import { isolated, reading, seriesOf, sumOf } from "./support/metrics.ts"
 import { quiet } from "./support/redisRun.ts"
@@ -284,6 +285,46 @@ describe("an observed semaphore", () => {
       assert.strictEqual(yield* reading(inUse), 0)
     }).pipe(overLocal())
   )
+})
+
+describe("an interruption of an observed request at any point", () => {
+  const work = Effect.andThen(Effect.yieldNow, Effect.yieldNow)
+
+  const semaphore = Semaphore.make({ name: "semaphore", capacity: 2 })
+  const bucket = (initialTokens: number) => TokenBucket.make({ name: "bucket", capacity: 1e6, initialTokens })
+
+  type Ask = Effect.Effect<unknown, unknown>
+  const cases: ReadonlyArray<
+    readonly [what: string, ask: Effect.Effect<Ask, InvalidOptions, TokenBucket | Semaphore>]
+  > = [
+    ["for a permit", Effect.map(semaphore, (limiter): Ask => limiter.withPermit(work))],
+    [
+      "for permits of a scope",
+      Effect.map(semaphore, (limiter): Ask => Effect.scoped(Effect.andThen(limiter.acquire(2), work)))
+    ],
+    ["for a token", Effect.map(bucket(1e6), (limiter): Ask => limiter.withPermit(work))],
+    ["that waits for a token", Effect.map(bucket(0), (limiter): Ask => limiter.withPermit(work))]
+  ]
+
+  for (const [what, make] of cases) {
+    it.effect(`${what} leaves nobody waiting and nothing in use, and counts once`, () =>
+      Effect.gen(function* () {
+        const ask = yield* make
+        let counted = 0
+        yield* sweep((operations, turns) =>
+          Effect.gen(function* () {
+            yield* interruptedAfter(ask, operations, turns)
+            const now = (yield* reading(wait)) + (yield* reading(refused))
+            assert.include([0, 1], now - counted, `${operations} ${turns}`)
+            counted = now
+            assert.strictEqual(yield* reading(waiting), 0, `${operations} ${turns}`)
+            assert.strictEqual((yield* reading(inUse)) || 0, 0, `${operations} ${turns}`)
+          })
+        )
+        assert.isAbove(counted, 100)
+      }).pipe(overLocal())
+    )
+  }
 })
 
 describe("an observed limiter by key", () => {

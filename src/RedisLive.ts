@@ -33,6 +33,15 @@ const makeTokenBuckets = (config?: RedisLayerConfig) =>
     return observed(make, (observer) => observer.tokenBuckets(make(), "redis"))
   })
 
+const makeSemaphores = (config?: RedisLayerConfig) =>
+  Effect.flatMap(redisSemaphores(config), (kept) => {
+    const make = (onLost?: (name: string) => void) => semaphores((config) => kept.store(config), onLost)
+    return observed(make, (observer) => observer.semaphores(make, "redis"))
+  })
+
+const checked = (options: RedisLayerOptions): Effect.Effect<RedisLayerConfig, InvalidOptions> =>
+  Effect.fromResult(redisLayerConfig(options))
+
 /**
  * Token buckets in Redis, decided there by one script on the server's own clock. Requests of one process that come at
  * the same time share a round trip.
@@ -46,13 +55,7 @@ export const RedisTokenBucketLive: Layer.Layer<TokenBucket, never, RedisClient> 
  * Semaphores in Redis: a lease for each holder, renewed while it lives; strict order of arrival over all processes;
  * and a message to whoever is next.
  */
-export const RedisSemaphoreLive: Layer.Layer<Semaphore, never, RedisClient> = Layer.effect(
-  Semaphore,
-  Effect.flatMap(redisSemaphores, (kept) => {
-    const make = (onLost?: (name: string) => void) => semaphores((config) => kept.store(config), onLost)
-    return observed(make, (observer) => observer.semaphores(make, "redis"))
-  })
-)
+export const RedisSemaphoreLive: Layer.Layer<Semaphore, never, RedisClient> = Layer.effect(Semaphore, makeSemaphores())
 
 /**
  * Both kinds of limiter in Redis.
@@ -65,27 +68,42 @@ export const RedisLive: Layer.Layer<TokenBucket | Semaphore, never, RedisClient>
 /**
  * As `RedisTokenBucketLive`, for limiters that are to go on when Redis is away. Fails with `InvalidOptions` naming field,
  * value and rule.
+ */
+export const redisTokenBucketLayer = (
+  options: RedisLayerOptions
+): Layer.Layer<TokenBucket, InvalidOptions, RedisClient> =>
+  Layer.effect(TokenBucket, Effect.flatMap(checked(options), makeTokenBuckets))
+
+/**
+ * As `RedisSemaphoreLive`, for limiters that are to go on when Redis is away. Fails with `InvalidOptions` naming field,
+ * value and rule.
+ */
+export const redisSemaphoreLayer = (options: RedisLayerOptions): Layer.Layer<Semaphore, InvalidOptions, RedisClient> =>
+  Layer.effect(Semaphore, Effect.flatMap(checked(options), makeSemaphores))
+
+/**
+ * As `RedisLive`, for limiters that are to go on when Redis is away. Fails with `InvalidOptions` naming field, value and
+ * rule.
  *
  * @example
  * ```ts
  * import { Effect, Layer } from "effect"
- * import { TokenBucket } from "steindamm"
- * import { RedisClient, redisTokenBucketLayer } from "steindamm/redis"
+ * import { Semaphore, TokenBucket } from "steindamm"
+ * import { RedisClient, redisLayer } from "steindamm/redis"
  *
- * const live = redisTokenBucketLayer({ whenAway: "allow", awayAfter: "200 millis" }).pipe(
- *   Layer.provide(RedisClient.layerConfig())
- * )
+ * const live = redisLayer({ whenAway: "allow", awayAfter: "200 millis" }).pipe(Layer.provide(RedisClient.layerConfig()))
  *
  * const program = Effect.gen(function* () {
  *   const search = yield* TokenBucket.make({ name: "search", capacity: 100 })
+ *   const database = yield* Semaphore.make({ name: "database", capacity: 20, whenAway: { local: 1 / 4 } })
  *   const mail = yield* TokenBucket.make({ name: "mail", capacity: 10, whenAway: "fail" })
- *   return yield* search.withPermit(mail.withPermit(Effect.succeed("found and sent")))
+ *   return yield* search.withPermit(database.withPermit(mail.withPermit(Effect.succeed("found, stored and sent"))))
  * })
  *
  * Effect.runPromise(program.pipe(Effect.provide(live))).then(console.log)
  * ```
  */
-export const redisTokenBucketLayer = (
+export const redisLayer = (
   options: RedisLayerOptions
-): Layer.Layer<TokenBucket, InvalidOptions, RedisClient> =>
-  Layer.effect(TokenBucket, Effect.flatMap(Effect.fromResult(redisLayerConfig(options)), makeTokenBuckets))
+): Layer.Layer<TokenBucket | Semaphore, InvalidOptions, RedisClient> =>
+  Layer.merge(redisTokenBucketLayer(options), redisSemaphoreLayer(options))

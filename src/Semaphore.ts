@@ -7,6 +7,7 @@ import type * as Effect from "effect/Effect"
 import type { BackendError, InvalidOptions, MaxSleepExceeded, PermitLost } from "./Errors.ts"
 import { type LimiterServiceFactory, limiterService } from "./internal/limiterService.ts"
 import type { KeyedLimiter, Limiter, Permit } from "./Limiter.ts"
+import type { AwayState, WhenAway } from "./WhenAway.ts"
 
 /**
  * What a semaphore is like. Durations are Effect's `Duration.Input`; a bare number is milliseconds.
@@ -29,6 +30,11 @@ export interface SemaphoreOptions {
    * in time and keeps its permit as long as it needs. Default: 60 seconds.
    */
   readonly expiry?: Duration.Input | undefined
+  /**
+   * What to do while Redis is away. A local share is rounded down to whole permits; what needs more of them than that
+   * fails. Default: what the layer says, and without that `"fail"`.
+   */
+  readonly whenAway?: WhenAway | undefined
 }
 
 /**
@@ -52,6 +58,8 @@ export interface SemaphoreState {
   /** Requests that wait. */
   readonly waiting: number
   readonly holders: ReadonlyArray<Holder>
+  /** While Redis is away and `whenAway` goes on without it: then the fields above tell of this process alone. */
+  readonly away?: AwayState | undefined
 }
 
 /**
@@ -61,7 +69,10 @@ export interface SemaphorePermit extends Permit {
   readonly id: string
   /** How many. */
   readonly permits: number
-  /** Grows with every grant of the semaphore: a resource that remembers the largest can refuse a stale holder. */
+  /**
+   * Grows with every grant of the semaphore: a resource that remembers the largest can refuse a stale holder. 0 if the
+   * permit was given while Redis was away, which such a resource refuses.
+   */
   readonly fencingToken: number
   /** Never succeeds; fails when the lease could not be kept. */
   readonly lost: Effect.Effect<never, PermitLost>

@@ -7,6 +7,8 @@ export {
   RedisLive,
   RedisSemaphoreLive,
   RedisTokenBucketLive,
+  redisLayer,
+  redisSemaphoreLayer,
   redisTokenBucketLayer
 } from "./RedisLive.ts"
 export { makeRedisScript, type RedisScript } from "./RedisScript.ts"

@@ -1,5 +1,5 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Clock, Duration, Effect, Fiber, Layer, Logger, Option, References, type Scope } from "effect"
+import { Duration, Effect, Fiber, Layer, Logger, Option, References, type Scope } from "effect"
 import {
   type InvalidOptions,
   TokenBucket,
@@ -10,6 +10,7 @@ import {
 import { RedisClient, type RedisLayerOptions, redisTokenBucketLayer } from "steindamm/redis"
 import { excess, runSwarm, type SwarmOptions, type SwarmResult } from "./support/bucketSwarm.ts"
 import { startProxy } from "./support/proxy.ts"
+import { type Fault, faults, goOn, isAway, now, stop, until, untilAway, untilBack } from "./support/redisAway.ts"
 import { type RedisServer, startServer } from "./support/servers.ts"
 
 const backends = 4
@@ -22,47 +23,12 @@ const duration = 4000
 /** How old news may be under load, in milliseconds. */
 const late = 150
 
-/** What a fault does, and how it ends. */
-interface Fault {
-  readonly begin: Effect.Effect<unknown>
-  readonly end: Effect.Effect<unknown>
-}
-
-const faults = {
-  killed: (server: RedisServer): Fault => ({ begin: server.kill, end: server.start() }),
-  stopped: (server: RedisServer): Fault => ({ begin: server.pause, end: server.resume }),
-  "out of memory": (server: RedisServer): Fault => ({
-    begin: server.command("CONFIG", "SET", "maxmemory", 1),
-    end: server.command("CONFIG", "SET", "maxmemory", 0)
-  }),
-  "a replica": (server: RedisServer): Fault => ({
-    begin: server.command("REPLICAOF", server.host, 1),
-    end: server.command("REPLICAOF", "NO", "ONE")
-  })
-}
-
-const now = Effect.map(Clock.monotonicTimeNanos, (nanos) => Number(nanos) / 1e6)
-
 const live = (client: Layer.Layer<RedisClient, InvalidOptions>, options: RedisLayerOptions) =>
   Layer.fresh(redisTokenBucketLayer(options).pipe(Layer.provide(client)))
 
 /** What limiters log goes into a list, by a logger of its own. */
 const logged = (messages: Array<string>): Layer.Layer<never> =>
   Logger.layer([Logger.make(({ message }) => messages.push(String(message)))])
-
-const isAway = (limiter: TokenBucketLimiter) => Effect.map(limiter.state, ({ away }) => away !== undefined)
-
-/** Looks every few milliseconds until it is so, and gives how long that took. */
-const until = (condition: Effect.Effect<boolean, unknown>): Effect.Effect<number> =>
-  Effect.gen(function* () {
-    const begun = yield* now
-    while (!(yield* Effect.orDie(condition))) yield* Effect.sleep("2 millis")
-    return (yield* now) - begun
-  })
-
-const untilAway = (limiter: TokenBucketLimiter) => until(isAway(limiter))
-
-const untilBack = (limiter: TokenBucketLimiter) => until(Effect.map(isAway(limiter), (away) => !away))
 
 const swarm = (
   label: string,
@@ -175,7 +141,7 @@ describe("a Redis that goes away and comes back", { timeout: 60_000 }, () => {
   it.live("is noticed in time if its connections have fallen silent", () =>
     Effect.gen(function* () {
       const proxy = yield* startProxy(yield* startServer())
-      yield* noticed("silent", RedisClient.layer({ url: proxy.url }), {
+      yield* noticed("silent", RedisClient.layer({ url: proxy.url, replyTimeout: "400 millis" }), {
         begin: Effect.sync(() => {
           proxy.mode = "blackhole"
         }),
@@ -202,11 +168,6 @@ const withLimiter = <A, E>(
     const limiter = yield* Effect.provideContext(TokenBucket.make({ name: "lone", ...options }), context)
     return yield* use(limiter, server)
   }).pipe(Effect.provideService(References.MinimumLogLevel, "Error"), Effect.scoped)
-
-/** Stops the server, and waits until that is noticed. */
-const stop = (limiter: TokenBucketLimiter, server: RedisServer) => Effect.andThen(server.pause, untilAway(limiter))
-
-const goOn = (limiter: TokenBucketLimiter, server: RedisServer) => Effect.andThen(server.resume, untilBack(limiter))
 
 /** Nothing refills while a test runs. */
 const hourly = { refillFrequency: "1 hour" } as const

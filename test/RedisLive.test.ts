@@ -69,6 +69,9 @@ describe("a process whose layer has closed", { timeout: 40_000 }, () => {
          yield* open.withPermit(Effect.void)
          const shared = yield* TokenBucket.make({ name: "shared", refillFrequency: "1 hour", whenAway: { local: 1 } })
          yield* Effect.forkChild(shared.withPermit(Effect.void))
+         const local = yield* Semaphore.make({ name: "local", capacity: 1, whenAway: { local: 1 } })
+         yield* Effect.forkChild(local.withPermit(Effect.never))
+         yield* Effect.forkChild(local.withPermit(Effect.never))
          yield* Effect.sleep("200 millis")`
       )
       yield* server.resume

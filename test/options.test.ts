@@ -71,7 +71,8 @@ const broken: Record<keyof typeof make, Record<string, ReadonlyArray<readonly [v
     name: ["", undefined, null, 5, "x".repeat(513)].map((value) => [value] as const),
     capacity: [...notNumbers, 0, -1, 1.5, 2 ** 31].map((value) => [value] as const),
     maxSleep: notDurations.map((value) => [value] as const),
-    expiry: [...notDurations, 0, 99, "99 millis"].map((value) => [value] as const)
+    expiry: [...notDurations, 0, 99, "99 millis"].map((value) => [value] as const),
+    whenAway: notPolicies.map((value) => [value] as const)
   }
 }
 
@@ -97,7 +98,8 @@ const allowed: Record<keyof typeof make, Record<string, ReadonlyArray<readonly [
     name: [["x"]],
     capacity: [[1], [2 ** 31 - 1]],
     maxSleep: [[0], ["Infinity"], ["1 minute"]],
-    expiry: [[100], ["100 millis"], ["Infinity"]]
+    expiry: [[100], ["100 millis"], ["Infinity"]],
+    whenAway: [["fail"], ["allow"], [{ local: 1 }], [{ local: 0.01 }]]
   }
 }
 

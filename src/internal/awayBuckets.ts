@@ -15,11 +15,8 @@ import type { BucketWaiters, Promised, Restore } from "./bucketWaiters.ts"
 import { limiterIdentity } from "./limiterKeys.ts"
 import { type BucketConfig, durationOf, tokensOf } from "./options.ts"
 import { type RedisBucketStore, RedisBuckets } from "./redisBuckets.ts"
-import { meansAway, type Place, RedisPresence } from "./redisPresence.ts"
+import { gone, meansAway, type Place, RedisPresence } from "./redisPresence.ts"
 import { monotonicMicros } from "./time.ts"
-
-/** Why nobody waits for Redis any more: it has been found to be away. */
-const gone = new Error("Redis is away")
 
 /** Who decides about a bucket in this absence, and what is needed to hand back. */
 interface Deputed {
@@ -90,7 +87,7 @@ export class AwayBuckets {
     this.fork = fork
     this.awayAfter = durationOf(awayAfter)
     this.presence = new RedisPresence(client, clock, fork, awayAfter, {
-      onAway: (place) => this.onAway(place),
+      onAway: (place) => this.buckets.giveUp((key) => this.presence.placeOf(key) === place, gone),
       onReturn: (place) => this.onReturn(place)
     })
     this.buckets = new RedisBuckets(this.presence.client, clientId, clock, fork)
@@ -128,7 +125,7 @@ export class AwayBuckets {
 
     /** Redis has not said anything in time. */
     const miss = (error: BackendError): void => {
-      if (error.cause !== gone) this.presence.missed(place)
+      if (error.cause !== gone.cause) this.presence.missed(place)
     }
 
     const reserve = <A, E, R>(
@@ -233,10 +230,6 @@ export class AwayBuckets {
     home = { reserve }
     this.homes.set(redis, home)
     return home
-  }
-
-  private onAway(place: Place): void {
-    this.buckets.giveUp((key) => this.presence.placeOf(key) === place, { reason: "TimedOut", cause: gone })
   }
 
   /** Redis is told what was taken without it before anybody asks it anything. Who waits here asks there, in order. */

@@ -50,6 +50,8 @@ export interface SemaphoreConfig extends Identity {
   readonly maxSleep: number
   /** The lease. */
   readonly expiry: number
+  /** Undefined: as the layer says. */
+  readonly whenAway: WhenAway | undefined
 }
 
 export const tokensOf = (units: number): number => units / unitsPerToken
@@ -268,7 +270,7 @@ export const bucketConfig = (
     }
   })
 
-const semaphoreFields = ["name", "tag", "capacity", "maxSleep", "expiry"] satisfies ReadonlyArray<
+const semaphoreFields = ["name", "tag", "capacity", "maxSleep", "expiry", "whenAway"] satisfies ReadonlyArray<
   keyof SemaphoreOptions
 >
 
@@ -294,7 +296,8 @@ export const semaphoreConfig = (
       expiry: Math.min(
         maxSpan,
         reader.duration("expiry", "60 seconds", "a duration of at least 100 milliseconds", (n) => n >= 100_000)
-      )
+      ),
+      whenAway: reader.whenAway()
     }
   })
 

@@ -9,12 +9,14 @@ import type * as Scope from "effect/Scope"
 import type { LimiterKind } from "../Errors.ts"
 import { RedisClient } from "../RedisClient.ts"
 import { AwayBuckets } from "./awayBuckets.ts"
+import { AwaySemaphores } from "./awaySemaphores.ts"
 import type { BucketStore } from "./bucketLimiter.ts"
 import type { BucketWaiters } from "./bucketWaiters.ts"
 import { observed } from "./observer.ts"
-import { type BucketConfig, failing, type RedisLayerConfig } from "./options.ts"
+import { type BucketConfig, failing, type RedisLayerConfig, type SemaphoreConfig } from "./options.ts"
 import { RedisBuckets } from "./redisBuckets.ts"
 import { RedisSemaphores } from "./redisSemaphores.ts"
+import type { SemaphoreStore } from "./semaphoreLimiter.ts"
 
 /** What a backend is made of: a client, a name that no other process has, time, and a way to work in the background. */
 type Around = readonly [
@@ -24,7 +26,11 @@ type Around = readonly [
   fork: (effect: Effect.Effect<void>) => Fiber.Fiber<void>
 ]
 
-const backend = <A extends { readonly close: Effect.Effect<void> }>(
+interface Backend {
+  readonly close: Effect.Effect<void>
+}
+
+const backend = <A extends Backend>(
   kind: LimiterKind,
   make: (...around: Around) => A
 ): Effect.Effect<A, never, RedisClient | Scope.Scope> =>
@@ -44,44 +50,71 @@ const backend = <A extends { readonly close: Effect.Effect<void> }>(
     )
   })
 
-/** Redis's own store of a bucket, or one that goes on without Redis: what that takes is there once it is needed. */
-class WhicheverBuckets {
-  private readonly around: Around
-  private readonly config: RedisLayerConfig
-  private readonly failing: RedisBuckets
-  private made: AwayBuckets | undefined
+/** A backend for limiters that fail when Redis is away, and one for the others, which is there once it is needed. */
+class Both<Failing extends Backend, Lasting extends Backend> {
+  readonly failing: Failing
+  private readonly makeLasting: () => Lasting
+  private made: Lasting | undefined
 
-  constructor(config: RedisLayerConfig, around: Around) {
-    this.config = config
-    this.around = around
-    this.failing = new RedisBuckets(...around)
+  constructor(failing: Failing, makeLasting: () => Lasting) {
+    this.failing = failing
+    this.makeLasting = makeLasting
+  }
+
+  get lasting(): Lasting {
+    this.made ??= this.makeLasting()
+    return this.made
   }
 
   readonly close: Effect.Effect<void> = Effect.suspend(() =>
     Effect.all([this.failing.close, this.made?.close ?? Effect.void], { concurrency: "unbounded", discard: true })
   )
-
-  store(config: BucketConfig, waiters: BucketWaiters): BucketStore {
-    const whenAway = config.whenAway ?? this.config.whenAway
-    const hasRate = config.rules.amount > 0
-    return whenAway === "allow" || (whenAway !== "fail" && hasRate)
-      ? this.lasting.store(config, whenAway, waiters)
-      : this.failing.store(config)
-  }
-
-  private get lasting(): AwayBuckets {
-    const [client, process, clock, fork] = this.around
-    this.made ??= new AwayBuckets(client, `${process}a`, clock, fork, this.config.awayAfter)
-    return this.made
-  }
 }
 
-export const redisBuckets = (
-  config: RedisLayerConfig = failing
-): Effect.Effect<WhicheverBuckets, never, RedisClient | Scope.Scope> =>
-  backend("TokenBucket", (...around) => new WhicheverBuckets(config, around))
+/** Where token buckets are. */
+export interface Buckets {
+  readonly store: (config: BucketConfig, waiters: BucketWaiters) => BucketStore
+}
 
-export const redisSemaphores: Effect.Effect<RedisSemaphores, never, RedisClient | Scope.Scope> = backend(
-  "Semaphore",
-  (...around) => new RedisSemaphores(...around)
-)
+/** Where semaphores are. */
+export interface Semaphores {
+  readonly store: (config: SemaphoreConfig) => SemaphoreStore
+}
+
+/** For names of another backend of the same process. */
+const lastingName = (process: string): string => `${process}a`
+
+export const redisBuckets = ({
+  whenAway,
+  awayAfter
+}: RedisLayerConfig = failing): Effect.Effect<Buckets, never, RedisClient | Scope.Scope> => {
+  const both = backend("TokenBucket", (client, process, clock, fork) => {
+    const makeLasting = () => new AwayBuckets(client, lastingName(process), clock, fork, awayAfter)
+    return new Both(new RedisBuckets(client, process, clock, fork), makeLasting)
+  })
+  return Effect.map(both, (both) => ({
+    store: (config, waiters) => {
+      const policy = config.whenAway ?? whenAway
+      const hasRate = config.rules.amount > 0
+      return policy === "allow" || (policy !== "fail" && hasRate)
+        ? both.lasting.store(config, policy, waiters)
+        : both.failing.store(config)
+    }
+  }))
+}
+
+export const redisSemaphores = ({
+  whenAway,
+  awayAfter
+}: RedisLayerConfig = failing): Effect.Effect<Semaphores, never, RedisClient | Scope.Scope> => {
+  const both = backend("Semaphore", (client, process, clock, fork) => {
+    const makeLasting = () => new AwaySemaphores(client, lastingName(process), clock, fork, awayAfter)
+    return new Both(new RedisSemaphores(client, process, clock, fork), makeLasting)
+  })
+  return Effect.map(both, (both) => ({
+    store: (config) => {
+      const policy = config.whenAway ?? whenAway
+      return policy === "fail" ? both.failing.store(config) : both.lasting.store(config, policy)
+    }
+  }))
+}

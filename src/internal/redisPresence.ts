@@ -5,7 +5,9 @@
 import type * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
 import type * as Fiber from "effect/Fiber"
+import * as Option from "effect/Option"
 import type { BackendError, BackendErrorReason } from "../Errors.ts"
 import type { RedisClient } from "../RedisClient.ts"
 import type { Trouble } from "./lane.ts"
@@ -18,6 +20,12 @@ import { Watch } from "./watch.ts"
 const probeEvery = 250
 
 const noAnswer: Trouble = { reason: "TimedOut", cause: undefined }
+
+/** Who waits for a message from Redis asks whether it is there as often as this, in microseconds. */
+const askEvery = 500_000
+
+/** Why nobody waits for Redis any more: it has been found to be away. */
+export const gone: Trouble = { reason: "TimedOut", cause: new Error("Redis is away") }
 
 /** With these there may be a decision later; with the others something is wrong that no stand-in should hide. */
 const awayReasons: ReadonlySet<BackendErrorReason> = new Set<BackendErrorReason>([
@@ -47,6 +55,9 @@ export class Place {
   /** A key in it that nobody uses. */
   readonly key: string
   trouble = noAnswer
+  /** Those who wait for news, without having asked anything that is not answered yet. */
+  waiting = 0
+  lastAsked = 0
   probing: Fiber.Fiber<void> | undefined
 
   constructor(awayAfter: number, key: string) {
@@ -93,7 +104,8 @@ export class RedisPresence {
       run: (script, keys, args, options) =>
         Effect.suspend(() => {
           const place = this.placeOf(keys[0] ?? "")
-          const call = place.presence.asked(monotonicMicros(clock))
+          place.lastAsked = monotonicMicros(clock)
+          const call = place.presence.asked(place.lastAsked)
           this.watch.at(place.presence.nextLook)
           const ran = client.run(script, keys, args, {
             ...options,
@@ -103,8 +115,10 @@ export class RedisPresence {
             }
           })
           return Effect.onExitPrimitive(ran, (exit) => {
+            if (exit._tag === "Success") {
+              if (!place.isAway) place.trouble = noAnswer
+            } else if (Option.exists(Exit.findErrorOption(exit), meansAway)) this.missed(place)
             place.presence.over(call)
-            if (exit._tag === "Success" && !place.isAway) place.trouble = noAnswer
             return undefined
           })
         })
@@ -119,6 +133,16 @@ export class RedisPresence {
       this.places.set(slot, place)
     }
     return place
+  }
+
+  /** Somebody waits for a message from Redis, and nothing else would show that none can come. */
+  expectMessage(place: Place): void {
+    place.waiting++
+    this.watch.at(monotonicMicros(this.clock) + askEvery)
+  }
+
+  expectNoMessage(place: Place): void {
+    place.waiting--
   }
 
   /** Somebody could wait no longer. */
@@ -137,6 +161,9 @@ export class RedisPresence {
     for (const place of this.places.values()) {
       if (place.presence.look(now)) this.leave(place)
       next = Math.min(next, place.presence.nextLook)
+      if (place.waiting === 0 || place.isAway) continue
+      if (now >= place.lastAsked + askEvery) this.fork(Effect.ignore(this.ask(this.client, place, now)))
+      next = Math.min(next, place.lastAsked + askEvery)
     }
     return next === Number.POSITIVE_INFINITY ? undefined : next
   }
@@ -180,16 +207,22 @@ export class RedisPresence {
   private probe(place: Place): Effect.Effect<void> {
     return Effect.suspend(() => {
       const sent = monotonicMicros(this.clock)
-      const ran = this.bare.run(presenceScript, [place.key], [], {
-        operation: "presence probe",
-        deadline: sent + this.awayAfter,
-        retryLost: true
+      const answered = Effect.matchEager(this.ask(this.bare, place, sent), {
+        onFailure: (error) => !meansAway(error),
+        onSuccess: () => true
       })
-      const answered = Effect.matchEager(ran, { onFailure: (error) => !meansAway(error), onSuccess: () => true })
       return Effect.map(answered, (isAnswer) => {
         const isNews = isAnswer && this.away.has(place)
         if (isNews && place.presence.probed(sent, monotonicMicros(this.clock))) this.comeBack(place)
       })
+    })
+  }
+
+  private ask(client: RedisClient["Service"], place: Place, now: number): Effect.Effect<unknown, BackendError> {
+    return client.run(presenceScript, [place.key], [], {
+      operation: "presence probe",
+      deadline: now + this.awayAfter,
+      retryLost: true
     })
   }
 }

@@ -82,6 +82,12 @@ class Place implements Waiter {
   /** A request for this place is on its way. */
   isAsking = false
   grant: Grant | undefined
+  /** It holds without Redis saying so: its lease could not be renewed while that was away, or it was granted meanwhile. */
+  isUnvouched = false
+  /** A request to hold again is on its way. */
+  isReclaiming = false
+  /** The fencing token by which Redis knows it as a holder. */
+  fence = 0
   answer: Grant | Refusal | BackendError | undefined
   wake: (() => void) | undefined
 
@@ -139,6 +145,8 @@ interface Surroundings {
   readonly nextSerial: () => string
   /** To be looked at when this moment comes. */
   readonly lookAt: (moment: number) => void
+  /** Whether permits are held without Redis, for it is away. */
+  readonly goesOn: (key: string) => boolean
 }
 
 /** After these the semaphore is there; a look, say, leaves nothing behind. */
@@ -147,7 +155,7 @@ const provesKnown: ReadonlySet<string> = new Set(["held", "queued", "resized"])
 /** A semaphore as this process sees it. */
 class RemoteSemaphore {
   readonly name: string
-  private readonly key: string
+  readonly key: string
   private readonly around: Surroundings
   /** Where order matters: a place is left only after it was asked for. */
   private readonly lane: Lane<Request>
@@ -169,6 +177,7 @@ class RemoteSemaphore {
   private onDrained: () => void = () => {}
   /** Grants whose work has not ended, whether or not their lease has. */
   private readonly unreleased = new Set<string>()
+  private readonly awaitingReleases = new Set<(error: BackendError) => void>()
   private lastUsed: number
 
   constructor(name: string, key: string, around: Surroundings) {
@@ -238,10 +247,23 @@ class RemoteSemaphore {
     return request
   }
 
-  /** What was given back before has arrived: for whoever wants to see it. */
-  readonly released: Effect.Effect<void> = Effect.suspend(() =>
-    Effect.forEach(this.home.unanswered(), (request) => Effect.exit(request.answered), { discard: true })
-  )
+  /** What was given back before has arrived: for whoever wants to see it. Fails if that is given up. */
+  readonly released: Effect.Effect<void, BackendError> = Effect.suspend(() => {
+    const requests = this.home.unanswered()
+    if (requests.length === 0) return Effect.void
+    return Effect.callback<void, BackendError>((resume) => {
+      const giveUp = (error: BackendError) => resume(Effect.fail(error))
+      this.awaitingReleases.add(giveUp)
+      let missing = requests.length
+      const onAnswer = () => {
+        if (--missing > 0) return
+        this.awaitingReleases.delete(giveUp)
+        resume(Effect.void)
+      }
+      for (const request of requests) request.onAnswer(onAnswer)
+      return Effect.sync(() => this.awaitingReleases.delete(giveUp))
+    })
+  })
 
   private fail(request: Request, { reason, cause }: Trouble): void {
     const { operation } = request
@@ -310,7 +332,7 @@ class RemoteSemaphore {
     return place
   }
 
-  private newId(permits: number, capacity: number): string {
+  newId(permits: number, capacity: number): string {
     return `${permits}.${capacity}.${this.around.process}.${this.around.nextSerial()}`
   }
 
@@ -360,7 +382,7 @@ class RemoteSemaphore {
   private queued(place: Place, ticket: number, since: number, sent: number): void {
     place.ticket = ticket
     place.since = since
-    if (since < this.resetBy) this.askAgain(place)
+    if (since < this.resetBy) this.missing(place)
     else {
       this.trust(place, sent)
       this.subscribe()
@@ -377,6 +399,7 @@ class RemoteSemaphore {
     }
     const { id, permits } = place
     place.grant = { id, permits, fencingToken, waited: now - place.asked, isLost: false, onLost: undefined }
+    place.fence = fencingToken
     this.holders.add(place)
     this.unreleased.add(id)
     this.around.lookAt(place.leaseEnd)
@@ -396,7 +419,7 @@ class RemoteSemaphore {
       this.holders.delete(place)
     }
     this.lastUsed = this.now()
-    const wasHeld = this.unreleased.delete(id)
+    const wasHeld = this.unreleased.delete(id) && !place?.isReclaiming
     this.send("release", ["release", id], lease, wasHeld ? this.home : this.lane)
   }
 
@@ -416,7 +439,7 @@ class RemoteSemaphore {
     if (place.isAsking) return
     place.isAsking = true
     const { id } = place
-    const request = this.send("keep", () => ["keep", id, place.lease, place.grant?.fencingToken ?? 0], place.lease)
+    const request = this.send("keep", () => ["keep", id, place.lease, place.fence], place.lease)
     request.onAnswer((exit) => {
       if (this.places.get(id) !== place) return
       place.isAsking = false
@@ -425,7 +448,7 @@ class RemoteSemaphore {
       const [value = 0, since = 0] = values as ReadonlyArray<number>
       if (answer === "held") {
         if (place.grant === undefined) this.granted(place, value, request.sent)
-        else this.trust(place, request.sent)
+        else this.vouched(place, value, request.sent)
       } else if (answer === "queued") this.queued(place, value, since, request.sent)
       else if (answer === "unknown") this.missing(place)
     })
@@ -433,8 +456,91 @@ class RemoteSemaphore {
 
   /** Redis knows nothing of the place any more. */
   private missing(place: Place): void {
-    if (place.grant !== undefined) this.lose(place)
-    else this.askAgain(place)
+    if (place.grant === undefined) this.askAgain(place)
+    else if (place.isUnvouched) this.reclaim(place)
+    else this.lose(place)
+  }
+
+  // Going on without Redis ------------------------------------------------------------------------------------------
+
+  /** Who waits for permits hears that there is no answer, and leaves the queue once Redis hears of it. */
+  giveUp({ reason, cause }: Trouble): void {
+    const errorOf = (operation: string) => new BackendError({ operation, name: this.name, reason, cause })
+    for (const place of Array.from(this.places.values())) {
+      if (place.grant !== undefined) continue
+      this.end(place, errorOf("acquire"))
+      // What is on its way may run as soon as Redis is back, however late that is.
+      this.send("release", ["release", place.id], maxSpan)
+    }
+    for (const request of this.lane.unanswered()) {
+      const { operation } = request
+      if (operation === "acquire" || operation === "look") request.answer(Exit.fail(errorOf(operation)))
+    }
+    for (const giveUp of Array.from(this.awaitingReleases)) giveUp(errorOf("acquire"))
+    this.awaitingReleases.clear()
+  }
+
+  /** What this process holds, whether or not Redis vouches for it. */
+  holding(): ReadonlyArray<Grant> {
+    return Array.from(this.holders).flatMap(({ grant }) => grant ?? [])
+  }
+
+  /** Counts a grant at Redis that was made without it, as soon as it fits. Its work goes on meanwhile. */
+  adopt(grant: Grant, config: SemaphoreConfig): void {
+    const place = new Place(grant.id, grant.permits, config, this.now(), Number.POSITIVE_INFINITY, false)
+    place.grant = grant
+    place.isUnvouched = true
+    this.lastUsed = place.asked
+    this.places.set(place.id, place)
+    this.holders.add(place)
+    this.unreleased.add(place.id)
+    this.reclaim(place)
+  }
+
+  /** Redis is back: what it doesn't vouch for is to count there before anything else is asked. */
+  reclaimAll(): void {
+    for (const place of this.holders) if (place.isUnvouched) this.reclaim(place)
+  }
+
+  /** A server that has lost its data may still take a holder's word; otherwise the permits have to be had anew. */
+  private reclaim(place: Place): void {
+    if (place.isReclaiming) return
+    place.isReclaiming = true
+    const { id } = place
+    this.send("keep", () => ["keep", id, place.lease, place.fence], place.lease)
+    const encode = (now: number): Words => {
+      place.sent = now
+      return ["acquire", id, place.lease, -1, place.ticket]
+    }
+    const request = this.send("reclaim", encode, maxSpan)
+    request.onAnswer((exit) => {
+      place.isReclaiming = false
+      if (this.places.get(id) !== place || Exit.isFailure(exit)) return
+      const [answer, ...values] = exit.value
+      const [value = 0, since = 0] = values as ReadonlyArray<number>
+      if (answer === "held") this.vouched(place, value, request.sent)
+      else if (answer === "queued") this.queued(place, value, since, request.sent)
+      else if (answer === "late") this.reclaim(place)
+    })
+  }
+
+  /** Redis knows it as a holder. */
+  private vouched(place: Place, fence: number, sent: number): void {
+    this.trust(place, sent)
+    if (!place.isUnvouched) return
+    place.fence = fence
+    if (fence < this.resetBy) this.lose(place)
+    else if (this.now() >= place.leaseEnd) this.reclaim(place)
+    else {
+      place.isUnvouched = false
+      this.around.lookAt(place.leaseEnd)
+    }
+  }
+
+  /** Its lease is over by our clock. */
+  private lapse(place: Place): void {
+    if (this.around.goesOn(this.key)) place.isUnvouched = true
+    else this.lose(place)
   }
 
   private keepWaiters(): void {
@@ -454,7 +560,7 @@ class RemoteSemaphore {
 
   /** Does what is due; gives the next moment when something will be, or undefined if nothing is under way. */
   look(now: number): number | undefined {
-    for (const place of this.holders) if (place.leaseEnd <= now) this.lose(place)
+    for (const place of this.holders) if (place.leaseEnd <= now && !place.isUnvouched) this.lapse(place)
     if (this.keepAt <= now) {
       this.keepAt = Number.POSITIVE_INFINITY
       for (const place of this.places.values()) {
@@ -470,7 +576,7 @@ class RemoteSemaphore {
     const overdue = Math.min(this.lane.expire(onLate), this.home.expire(onLate))
     if (this.isIdle) return undefined
     let next = Math.min(overdue, this.keepAt, this.lookAt)
-    for (const place of this.holders) next = Math.min(next, place.leaseEnd)
+    for (const place of this.holders) if (!place.isUnvouched) next = Math.min(next, place.leaseEnd)
     return next
   }
 
@@ -481,7 +587,7 @@ class RemoteSemaphore {
     if (what === "reset") {
       this.resetBy = Math.max(this.resetBy, number)
       for (const place of Array.from(this.places.values())) {
-        const token = place.grant?.fencingToken ?? place.since
+        const token = place.grant === undefined ? place.since : place.fence
         if (token > 0 && token < this.resetBy) this.missing(place)
       }
       return
@@ -490,8 +596,9 @@ class RemoteSemaphore {
     if (place === undefined) {
       if (what === "grant") this.release(id, patience)
     } else if (what === "revoke") {
-      if (place.grant?.fencingToken === number) this.lose(place)
-    } else if (place.grant === undefined && what === "grant") {
+      if (place.fence === number) this.lose(place)
+    } else if (what === "grant" && place.isUnvouched) this.vouched(place, number, place.sent)
+    else if (place.grant === undefined && what === "grant") {
       if (number > place.since) this.granted(place, number, place.sent)
     } else if (place.grant === undefined && what === "refuse") this.end(place, { _tag: "TooLarge", capacity: number })
   }
@@ -510,6 +617,18 @@ class RemoteSemaphore {
   }
 }
 
+/** A semaphore whose permits may be given while Redis is away. */
+export interface RedisSemaphoreStore extends SemaphoreStore {
+  /** At Redis. */
+  readonly key: string
+  /** For a grant that Redis doesn't know of yet. */
+  readonly newId: (permits: number) => string
+  /** What this process holds. */
+  readonly holding: () => ReadonlyArray<Grant>
+  /** Counts a grant that was made without Redis. From then on it is one of this store. */
+  readonly adopt: (grant: Grant) => void
+}
+
 /**
  * The semaphores of one layer, by key.
  */
@@ -524,7 +643,8 @@ export class RedisSemaphores {
     client: RedisClient["Service"],
     process: string,
     clock: Clock.Clock,
-    fork: (effect: Effect.Effect<void>) => Fiber.Fiber<void>
+    fork: (effect: Effect.Effect<void>) => Fiber.Fiber<void>,
+    goesOn: (key: string) => boolean = () => false
   ) {
     const watch = new Watch(clock, fork, (now) => {
       let next: number | undefined
@@ -540,7 +660,8 @@ export class RedisSemaphores {
       process,
       fork,
       nextSerial: () => (++this.serial).toString(36),
-      lookAt: (moment) => watch.at(moment)
+      lookAt: (moment) => watch.at(moment),
+      goesOn
     }
   }
 
@@ -558,7 +679,17 @@ export class RedisSemaphores {
     )
   })
 
-  store(config: SemaphoreConfig): SemaphoreStore {
+  /** Whoever waits for an answer about such a key hears that there is none. */
+  giveUp(concerns: (key: string) => boolean, why: Trouble): void {
+    for (const semaphore of this.semaphores.values()) if (concerns(semaphore.key)) semaphore.giveUp(why)
+  }
+
+  /** What is held of such a key, and Redis doesn't vouch for, is to count there again. */
+  reclaim(concerns: (key: string) => boolean): void {
+    for (const semaphore of this.semaphores.values()) if (concerns(semaphore.key)) semaphore.reclaimAll()
+  }
+
+  store(config: SemaphoreConfig): RedisSemaphoreStore {
     const { name, capacity } = config
     const key = this.around.client.key({ kind: "Semaphore", ...config })
     const line = new WaitingLine()
@@ -584,6 +715,10 @@ export class RedisSemaphores {
 
     return {
       home: this,
+      key,
+      newId: (permits) => this.get(name, key).newId(permits, capacity),
+      holding: () => this.semaphores.get(key)?.holding() ?? [],
+      adopt: (grant) => this.get(name, key).adopt(grant, config),
       take: (permits, maxWait, restore, onAnswer) =>
         Effect.suspend(() => {
           if (this.isClosed) return Effect.fail(unanswered("Closed"))

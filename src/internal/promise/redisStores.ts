@@ -25,7 +25,7 @@ export const openStores = (
           RedisClient.fromClient(redis as Redis | Cluster, { keyPrefix })
     const client = yield* Layer.buildWithScope(layer, yield* Scope.Scope)
     const buckets = yield* Effect.provideContext(redisBuckets(), client)
-    const semaphores = yield* Effect.provideContext(redisSemaphores, client)
+    const semaphores = yield* Effect.provideContext(redisSemaphores(), client)
     const waiters = new BucketWaiters()
     return {
       bucket: (config) => buckets.store(config, waiters),

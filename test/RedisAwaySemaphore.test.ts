@@ -1,0 +1,366 @@
+import { assert, describe, it } from "@effect/vitest"
+import { Deferred, Effect, Fiber, Layer, Option, References, type Scope } from "effect"
+import { Semaphore, type SemaphoreLimiter, type SemaphoreOptions, type WhenAway } from "steindamm"
+import { RedisClient, redisSemaphoreLayer } from "steindamm/redis"
+import { type Fault, faults, goOn, now, stop, until, untilAway, untilBack } from "./support/redisAway.ts"
+import { runSwarm, type SwarmOptions, type SwarmResult } from "./support/semaphoreSwarm.ts"
+import { type RedisServer, startServer } from "./support/servers.ts"
+
+const capacity = 8
+
+const swarm = (
+  label: string,
+  {
+    whenAway,
+    ...options
+  }: Pick<SwarmOptions, "client" | "backends"> & { readonly whenAway: WhenAway } & Partial<SwarmOptions>
+): Effect.Effect<SwarmResult> =>
+  Effect.tap(
+    Effect.orDie(
+      runSwarm({
+        semaphore: { name: "shared", capacity, expiry: "1 second", maxSleep: "5 seconds", whenAway },
+        fibers: 20,
+        hold: [0, 20],
+        duration: 4500,
+        ...options
+      })
+    ),
+    ({ backendErrors, ...seen }) =>
+      Effect.sync(() => console.log(label, JSON.stringify({ ...seen, backendErrors: backendErrors.length })))
+  )
+
+const during = ({ begin, end }: Fault) =>
+  Effect.gen(function* () {
+    yield* Effect.sleep("800 millis")
+    yield* begin
+    yield* Effect.sleep("2 seconds")
+    yield* end
+  })
+
+describe("a semaphore that takes a share while Redis is away", { timeout: 60_000 }, () => {
+  const assertSound = (result: SwarmResult) => {
+    assert.deepStrictEqual(result.backendErrors, [])
+    assert.strictEqual(result.lost, 0)
+    assert.strictEqual(result.leftOver, 0)
+    assert.strictEqual(result.stillWaiting, 0)
+    assert.isBelow(result.longestStall, 1500)
+  }
+
+  for (const [name, faultOf] of Object.entries(faults)) {
+    it.live(`never lets in more than there are permits if its process is alone, with Redis ${name} under load`, () =>
+      Effect.gen(function* () {
+        const server = yield* startServer({ appendOnly: true })
+        const client = RedisClient.layer({ url: server.url })
+        const meanwhile = during(faultOf(server))
+        const result = yield* swarm(`${name}, 1 process`, { client, backends: 1, whenAway: { local: 1 }, meanwhile })
+        assertSound(result)
+        assert.isAtMost(result.peak, capacity)
+      })
+    )
+
+    it.live(`adds the shares to what is held at Redis, and that not for long, with Redis ${name} under load`, () =>
+      Effect.gen(function* () {
+        const backends = 4
+        const server = yield* startServer({ appendOnly: true })
+        const client = RedisClient.layer({ url: server.url })
+        const meanwhile = during(faultOf(server))
+        const whenAway = { local: 1 / backends }
+        const result = yield* swarm(`${name}, ${backends} processes`, { client, backends, whenAway, meanwhile })
+        assertSound(result)
+        assert.isAtMost(result.peak, 2 * capacity)
+        assert.isBelow(result.longestOverlap, 1000)
+      })
+    )
+  }
+})
+
+const awayAfter = 100
+
+type Options = Omit<SemaphoreOptions, "name">
+
+const makeLimiter = (server: RedisServer, options: Options) =>
+  Effect.gen(function* () {
+    const client = RedisClient.layer({ url: server.url })
+    const layer = Layer.fresh(redisSemaphoreLayer({ awayAfter }).pipe(Layer.provide(Layer.fresh(client))))
+    const context = yield* Layer.build(layer)
+    return yield* Effect.provideContext(Semaphore.make({ name: "lone", ...options }), context)
+  })
+
+/** A limiter over a server that only it uses. */
+const withLimiter = <A, E>(
+  options: Options,
+  use: (limiter: SemaphoreLimiter, server: RedisServer) => Effect.Effect<A, E, Scope.Scope>
+) =>
+  Effect.gen(function* () {
+    const server = yield* startServer()
+    const limiter = yield* makeLimiter(server, options)
+    return yield* use(limiter, server)
+  }).pipe(Effect.provideService(References.MinimumLogLevel, "Error"), Effect.scoped)
+
+/** Work that holds permits until it is told to end. */
+const hold = (limiter: SemaphoreLimiter, permits = 1) =>
+  Effect.gen(function* () {
+    const [begun, end] = [yield* Deferred.make<void>(), yield* Deferred.make<void>()]
+    const work = Effect.andThen(Deferred.succeed(begun, undefined), Deferred.await(end))
+    const fiber = yield* Effect.forkChild(limiter.withPermits(permits)(work), { startImmediately: true })
+    return {
+      begun: Deferred.await(begun),
+      end: Effect.andThen(Deferred.succeed(end, undefined), Fiber.join(fiber)),
+      fiber
+    }
+  })
+
+const untilHeld = (limiter: SemaphoreLimiter, held: number, waiting = 0) =>
+  until(Effect.map(limiter.state, (state) => state.held === held && state.waiting === waiting))
+
+describe("a semaphore that allows everything while Redis is away", { timeout: 60_000 }, () => {
+  it.live("gives permits without limit and without fencing tokens, and counts them", () =>
+    withLimiter({ capacity: 1, whenAway: "allow" }, (limiter, server) =>
+      Effect.gen(function* () {
+        yield* stop(limiter, server)
+        const permits = yield* Effect.forEach([1, 1, 1], (n) => limiter.acquire(n))
+        assert.deepStrictEqual(
+          permits.map(({ fencingToken }) => fencingToken),
+          [0, 0, 0]
+        )
+        assert.strictEqual(new Set(permits.map(({ id }) => id)).size, 3)
+        assert.isTrue(Option.isSome(yield* limiter.withPermitsIfAvailable(1)(Effect.void)))
+        const { away, held, holders } = yield* limiter.state
+        assert.deepInclude(away, { admitted: 4 })
+        assert.strictEqual(held, 3)
+        assert.strictEqual(holders.length, 3)
+        yield* server.resume
+      })
+    )
+  )
+
+  it.live("counts what is still held when Redis is back, and gives nothing before that has ended", () =>
+    withLimiter({ capacity: 2, whenAway: "allow" }, (limiter, server) =>
+      Effect.gen(function* () {
+        yield* stop(limiter, server)
+        const holders = yield* Effect.forEach([1, 2, 3], () => hold(limiter))
+        yield* goOn(limiter, server)
+        yield* untilHeld(limiter, 2, 1)
+        assert.isTrue(Option.isNone(yield* limiter.withPermitsIfAvailable(1)(Effect.void)))
+        for (const { end } of holders) yield* end
+        yield* untilHeld(limiter, 0)
+        const permit = yield* limiter.acquire(2)
+        assert.isAbove(permit.fencingToken, 0)
+      })
+    )
+  )
+})
+
+describe("a semaphore of one process that takes a share while Redis is away", { timeout: 60_000 }, () => {
+  it.live("gives as many permits as its share has whole ones, in order", () =>
+    withLimiter({ capacity: 5, whenAway: { local: 0.5 } }, (limiter, server) =>
+      Effect.gen(function* () {
+        yield* stop(limiter, server)
+        const [first, second] = [yield* hold(limiter), yield* hold(limiter)]
+        const [third, fourth] = [yield* hold(limiter, 2), yield* hold(limiter)]
+        assert.deepInclude(yield* limiter.state, { capacity: 2, held: 2, waiting: 2 })
+        assert.isTrue(Option.isNone(yield* limiter.withPermitsIfAvailable(1)(Effect.void)))
+        yield* first.end
+        assert.deepInclude(yield* limiter.state, { held: 1, waiting: 2 })
+        yield* second.end
+        yield* third.begun
+        assert.deepInclude(yield* limiter.state, { held: 2, waiting: 1 })
+        yield* Fiber.interrupt(fourth.fiber)
+        yield* third.end
+        assert.deepInclude(yield* limiter.state, { held: 0, waiting: 0 })
+        yield* server.resume
+      })
+    )
+  )
+
+  it.live("counts what it holds at Redis", () =>
+    withLimiter({ capacity: 4, whenAway: { local: 0.5 } }, (limiter, server) =>
+      Effect.gen(function* () {
+        const [early, other] = [yield* hold(limiter), yield* hold(limiter)]
+        yield* other.begun
+        yield* stop(limiter, server)
+        assert.isTrue(Option.isNone(yield* limiter.withPermitsIfAvailable(1)(Effect.void)))
+        yield* early.end
+        const permit = yield* limiter.acquire()
+        assert.strictEqual(permit.fencingToken, 0)
+        yield* other.end
+        yield* goOn(limiter, server)
+        yield* untilHeld(limiter, 1)
+      })
+    )
+  )
+
+  it.live("fails by maxSleep if it needs more than that, and so does a mutex that is shared", () =>
+    Effect.gen(function* () {
+      for (const [capacity, permits] of [
+        [4, 3],
+        [1, 1]
+      ] as const) {
+        yield* withLimiter({ capacity, maxSleep: 400, whenAway: { local: 0.5 } }, (limiter, server) =>
+          Effect.gen(function* () {
+            yield* stop(limiter, server)
+            const begun = yield* now
+            const error = yield* Effect.flip(limiter.withPermits(permits)(Effect.void))
+            assert.strictEqual(error._tag, "BackendError")
+            assert.approximately((yield* now) - begun, 400, 150)
+            yield* server.resume
+          })
+        )
+      }
+    })
+  )
+
+  it.live("answers by maxSleep whoever waits for the share", () =>
+    withLimiter({ capacity: 1, maxSleep: 400, whenAway: { local: 1 } }, (limiter, server) =>
+      Effect.gen(function* () {
+        yield* stop(limiter, server)
+        const holder = yield* hold(limiter)
+        const error = yield* Effect.flip(limiter.withPermit(Effect.void))
+        assert.strictEqual(error._tag, "MaxSleepExceeded")
+        yield* holder.end
+        yield* server.resume
+      })
+    )
+  )
+
+  it.live("lets work go on whose lease can't be renewed, and counts it again when Redis is back", () =>
+    withLimiter({ capacity: 1, expiry: 600, whenAway: { local: 1 } }, (limiter, server) =>
+      Effect.gen(function* () {
+        const other = yield* makeLimiter(server, { capacity: 1 })
+        const holder = yield* hold(limiter)
+        yield* holder.begun
+        yield* stop(limiter, server)
+        yield* Effect.sleep("1 second")
+        yield* goOn(limiter, server)
+        yield* untilHeld(limiter, 1)
+        assert.isTrue(Option.isNone(yield* other.withPermitsIfAvailable(1)(Effect.void)))
+        // It is renewed as any other.
+        yield* Effect.sleep("1 second")
+        assert.strictEqual((yield* other.state).held, 1)
+        yield* holder.end
+        yield* untilHeld(other, 0)
+      })
+    )
+  )
+
+  it.live("lets such work go on over a restart without data too", () =>
+    withLimiter({ capacity: 1, expiry: 600, whenAway: { local: 1 } }, (limiter, server) =>
+      Effect.gen(function* () {
+        const holder = yield* hold(limiter)
+        yield* holder.begun
+        yield* server.kill
+        yield* untilAway(limiter)
+        yield* Effect.sleep("1 second")
+        yield* server.start({ empty: true })
+        yield* untilBack(limiter)
+        yield* untilHeld(limiter, 1)
+        yield* holder.end
+        yield* untilHeld(limiter, 0)
+      })
+    )
+  )
+
+  it.live("loses such a permit if somebody resets the semaphore when Redis is back", () =>
+    withLimiter({ capacity: 1, expiry: 600, whenAway: { local: 1 } }, (limiter, server) =>
+      Effect.gen(function* () {
+        const other = yield* makeLimiter(server, { capacity: 1 })
+        const holder = yield* hold(limiter)
+        yield* holder.begun
+        yield* stop(limiter, server)
+        yield* Effect.sleep("1 second")
+        yield* goOn(limiter, server)
+        yield* untilHeld(limiter, 1)
+        yield* other.reset
+        assert.strictEqual((yield* Effect.flip(Fiber.join(holder.fiber)))._tag, "PermitLost")
+      })
+    )
+  )
+
+  it.live("takes over who waits for a message from Redis that can't come, and hands over what it gave", () =>
+    withLimiter({ capacity: 2, whenAway: { local: 1 } }, (limiter, server) =>
+      Effect.gen(function* () {
+        const other = yield* makeLimiter(server, { capacity: 2 })
+        const elsewhere = yield* hold(other, 2)
+        yield* elsewhere.begun
+        const waiting = yield* hold(limiter)
+        yield* untilHeld(other, 2, 1)
+        const begun = yield* now
+        yield* server.pause
+        yield* waiting.begun
+        assert.isBelow((yield* now) - begun, 1000)
+        yield* goOn(limiter, server)
+        // It holds without Redis, which counts it as soon as it can.
+        yield* untilHeld(limiter, 2, 1)
+        yield* elsewhere.end
+        yield* untilHeld(limiter, 1)
+        yield* waiting.end
+        yield* untilHeld(limiter, 0)
+      })
+    )
+  )
+
+  it.live("asks Redis for those who wait, in their order, when that is back", () =>
+    withLimiter({ capacity: 4, whenAway: { local: 0.25 } }, (limiter, server) =>
+      Effect.gen(function* () {
+        yield* stop(limiter, server)
+        const holder = yield* hold(limiter)
+        const order: Array<number> = []
+        const waiting = yield* Effect.forEach(
+          Array.from({ length: 10 }, (_, index) => index),
+          (index) =>
+            Effect.forkChild(limiter.withPermits((index % 2) + 1)(Effect.sync(() => order.push(index))), {
+              startImmediately: true
+            })
+        )
+        yield* goOn(limiter, server)
+        yield* Fiber.joinAll(waiting)
+        assert.deepStrictEqual(
+          order,
+          order.toSorted((one, other) => one - other)
+        )
+        yield* holder.end
+        yield* untilHeld(limiter, 0)
+      })
+    )
+  )
+
+  it.live("leaves nothing behind of who gave up or ended meanwhile", () =>
+    withLimiter({ capacity: 2, whenAway: { local: 1 } }, (limiter, server) =>
+      Effect.gen(function* () {
+        const [one, other] = [yield* hold(limiter), yield* hold(limiter)]
+        yield* other.begun
+        const queued = yield* hold(limiter)
+        yield* untilHeld(limiter, 2, 1)
+        yield* server.pause
+        const late = yield* hold(limiter)
+        yield* untilAway(limiter)
+        yield* Fiber.interrupt(queued.fiber)
+        yield* one.end
+        yield* late.begun
+        yield* late.end
+        yield* Fiber.interrupt(other.fiber)
+        yield* goOn(limiter, server)
+        yield* untilHeld(limiter, 0)
+      })
+    )
+  )
+
+  it.live("does so for each key", () =>
+    Effect.gen(function* () {
+      const server = yield* startServer()
+      const layer = redisSemaphoreLayer({ awayAfter, whenAway: { local: 0.5 } }).pipe(
+        Layer.provide(RedisClient.layer({ url: server.url }))
+      )
+      yield* Effect.gen(function* () {
+        const perUser = yield* Semaphore.makeKeyed({ name: "user", capacity: 2 })
+        yield* server.pause
+        const result = yield* perUser.withPermit("ada")(
+          perUser.withPermit("grace")(perUser.withPermitsIfAvailable("ada", 1)(Effect.void))
+        )
+        assert.isTrue(Option.isNone(result))
+        assert.deepInclude((yield* perUser.state("ada")).away, { admitted: 1 })
+        yield* server.resume
+      }).pipe(Effect.provide(Layer.fresh(layer)), Effect.provideService(References.MinimumLogLevel, "Error"))
+    })
+  )
+})

@@ -1,7 +1,15 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Cause, Deferred, Effect, Exit, Fiber, Layer, Logger, Metric, Option, References, Tracer } from "effect"
 import { TestClock } from "effect/testing"
-import { type InvalidOptions, LocalLive, Observation, type ObservationOptions, Semaphore, TokenBucket } from "steindamm"
+import {
+  type InvalidOptions,
+  Limiter,
+  LocalLive,
+  Observation,
+  type ObservationOptions,
+  Semaphore,
+  TokenBucket
+} from "steindamm"
 import { RedisClient, RedisLive } from "steindamm/redis"
 import { inject } from "vitest"
 import { interruptedAfter, sweep } from "./support/interruption.ts"
@@ -367,6 +375,57 @@ describe("an observed limiter by key", () => {
   )
 })
 
+describe("observed limiters that are combined", () => {
+  const make = Effect.gen(function* () {
+    const calls = yield* TokenBucket.make({ name: "calls", capacity: 2, maxSleep: "5 seconds" })
+    const cost = yield* TokenBucket.make({ name: "cost", capacity: 10, maxSleep: "2 seconds" })
+    const users = yield* Semaphore.makeKeyed({ name: "users", capacity: 1 })
+    return Limiter.all([calls, { limiter: cost, permits: 5 }, yield* users.forKey("ada")])
+  })
+
+  it.effect("count what work takes of each, and how long it waits for all", () =>
+    Effect.gen(function* () {
+      const limiter = yield* make
+      const work = Effect.sleep("1 second")
+      const users = yield* Effect.forEach(
+        [limiter.withPermit(work), Effect.scoped(Effect.andThen(limiter.acquire(), work))],
+        fork
+      )
+      assert.deepStrictEqual([yield* reading(granted, { limiter: "calls" }), yield* reading(inUse)], [1, 1])
+      assert.deepStrictEqual([yield* reading(granted, { limiter: "cost" }), yield* reading(waiting)], [5, 3])
+      yield* TestClock.adjust("1 second")
+      assert.deepStrictEqual([yield* reading(inUse), yield* reading(waiting)], [1, 0])
+      yield* TestClock.adjust("1 second")
+      yield* Fiber.joinAll(users)
+      for (const [name, permits] of [
+        ["calls", 2],
+        ["cost", 10],
+        ["users", 2]
+      ] as const) {
+        assert.strictEqual(yield* reading(granted, { limiter: name }), permits)
+        assert.strictEqual(yield* sumOf(wait, { limiter: name }), 1)
+      }
+      assert.deepStrictEqual([yield* reading(inUse), yield* sumOf(hold)], [0, 2])
+    }).pipe(overLocal())
+  )
+
+  it.effect("count a refusal where it comes from, or at all of them if nobody in particular refused", () =>
+    Effect.gen(function* () {
+      const limiter = yield* make
+      yield* limiter.withPermit(Effect.void)
+      yield* limiter.withPermit(Effect.void)
+      assert.strictEqual((yield* Effect.flip(limiter.withPermit(Effect.void)))._tag, "MaxSleepExceeded")
+      const reason = "MaxSleepExceeded"
+      const refusals = (labels: { readonly reason: string }) =>
+        Effect.forEach(["calls", "cost", "users"], (limiter) => reading(refused, { limiter, ...labels }))
+      assert.deepStrictEqual(yield* refusals({ reason }), [0, 1, 0])
+      yield* limiter.withPermitsIfAvailable(1)(Effect.void)
+      assert.deepStrictEqual(yield* refusals({ reason: "Unavailable" }), [1, 1, 1])
+      assert.strictEqual(yield* reading(waiting), 0)
+    }).pipe(overLocal())
+  )
+})
+
 describe("an observed limiter over Redis", () => {
   const roundTrips = "steindamm_round_trips_total"
   const roundTrip = "steindamm_round_trip_seconds"
@@ -392,12 +451,13 @@ describe("an observed limiter over Redis", () => {
         name: "api",
         capacity: 3,
         refillFrequency: "1 hour",
-        maxSleep: "1 second"
+        maxSleep: "30 seconds"
       })
-      const semaphore = yield* Semaphore.make({ name: "database", capacity: 1, maxSleep: 100 })
+      const semaphore = yield* Semaphore.make({ name: "database", capacity: 1 })
+      const impatient = yield* Semaphore.make({ name: "database", capacity: 1, maxSleep: "300 millis" })
       yield* bucket.withPermits(3)(semaphore.withPermit(Effect.void))
       yield* Effect.exit(bucket.withPermit(Effect.void))
-      yield* Effect.exit(semaphore.withPermit(semaphore.withPermit(Effect.void)))
+      yield* Effect.exit(semaphore.withPermit(impatient.withPermit(Effect.void)))
       assert.strictEqual(yield* reading(granted, { limiter: "api", backend: "redis" }), 3)
       assert.strictEqual(yield* reading(refused, { limiter: "api", reason: "MaxSleepExceeded" }), 1)
       assert.strictEqual(yield* reading(granted, { limiter: "database", backend: "redis" }), 2)
@@ -429,7 +489,7 @@ describe("an observed limiter over Redis", () => {
     Effect.gen(function* () {
       const server = yield* startServer()
       yield* Effect.gen(function* () {
-        const bucket = yield* TokenBucket.make({ name: "api", maxSleep: "300 millis" })
+        const bucket = yield* TokenBucket.make({ name: "api", maxSleep: "1 second" })
         const semaphore = yield* Semaphore.make({ name: "database", expiry: "300 millis" })
         const started = yield* Deferred.make<void>()
         const work = Effect.andThen(Deferred.succeed(started, undefined), Effect.never)

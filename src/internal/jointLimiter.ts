@@ -18,6 +18,7 @@ import { type Member, memberOf } from "./memberLimiter.ts"
 import { durationOf, invalidPermits, tokensOf } from "./options.ts"
 import type { Grant, SemaphoreMember } from "./semaphoreLimiter.ts"
 import { currentMicros, fiberMicros, until } from "./time.ts"
+import { watchedOf } from "./watchedLimiter.ts"
 
 /** What work takes of one semaphore. */
 interface SemaphorePart {
@@ -265,5 +266,6 @@ export const makeJointLimiter = <const Members extends ReadonlyArray<JointMember
     state: Effect.forEach(entries, stateOf, { concurrency: "unbounded" }),
     reset: Effect.forEach(entries, ({ limiter }) => limiter.reset, { concurrency: "unbounded", discard: true })
   }
-  return joint as JointLimiter<Members>
+  const its = entries.flatMap(({ limiter }) => watchedOf(limiter) ?? [])[0]
+  return (its === undefined ? joint : its.observeJoint(joint, entries)) as JointLimiter<Members>
 }

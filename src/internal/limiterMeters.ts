@@ -37,7 +37,18 @@ export interface Held {
 }
 
 /** Told what becomes of requests; times are in seconds. */
-export class LimiterMeters {
+export interface RequestMeters {
+  readonly asked: () => void
+  readonly granted: (permits: number, waited: number) => void
+  /** `by`: the name of the limiter, where an error tells it. */
+  readonly refused: (reason: RefusalReason, by: string | undefined) => void
+  /** Somebody else refused. */
+  readonly withdrawn: () => void
+  /** The work is done. */
+  readonly released: (held: Held) => void
+}
+
+export class LimiterMeters implements RequestMeters {
   readonly labels: LimiterLabels
   protected readonly meter: Meter
   private readonly requestsWaiting: Reading
@@ -72,7 +83,10 @@ export class LimiterMeters {
     this.requestsRefused(reason).value++
   }
 
-  /** The work is done. */
+  withdrawn(): void {
+    this.requestsWaiting.value--
+  }
+
   released(_held: Held): void {}
 }
 

@@ -2,94 +2,37 @@
  * Limiters that tell what they do, around those that do it.
  */
 import * as Duration from "effect/Duration"
-import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
-import type * as Scope from "effect/Scope"
-import type { Limiter, Permit } from "../Limiter.ts"
 import type { SemaphoreLimiter } from "../Semaphore.ts"
 import type { TokenBucketLimiter } from "../TokenBucket.ts"
-import { type ObservedRequest, observeRequest, type Watch } from "./observedRequest.ts"
+import { observeJoint } from "./observedJoint.ts"
+import { observeRequest, type Watch } from "./observedRequest.ts"
+import { observedVerbs } from "./observedVerbs.ts"
+import { type Watched, watched } from "./watchedLimiter.ts"
 
-type Verb = "withPermit" | "withPermits" | "withPermitsIfAvailable" | "acquire" | "wrap"
-
-const observedVerbs = <E, Held, P extends Permit, S>(
-  limiter: Limiter<E, Held, P, S>,
-  watch: Watch,
-  usual: number
-): Pick<Limiter<E, Held, P, S>, Verb> => {
-  const guard = <A, E1, R, B, E2>(
-    permits: number,
-    effect: Effect.Effect<A, E1, R>,
-    verb: (work: Effect.Effect<A, E1, R>) => Effect.Effect<B, E2, R>
-  ): Effect.Effect<B, E2, R> =>
-    observeRequest(
-      watch,
-      permits,
-      (request) =>
-        verb(
-          Effect.suspend(() => {
-            request.granted()
-            return request.inLogs(effect)
-          })
-        ),
-      (request, exit) => {
-        request.ended(exit)
-        return undefined
-      }
-    )
-
-  const keep = (request: ObservedRequest): Effect.Effect<void, never, Scope.Scope> => {
-    request.granted()
-    return Effect.addFinalizer((exit) => Effect.sync(() => request.ended(exit)))
-  }
-
-  const withPermit: Limiter<E, Held, P, S>["withPermit"] = (effect) => guard(usual, effect, limiter.withPermit)
-
-  return {
-    withPermit,
-    withPermits: (n) => {
-      const verb = limiter.withPermits(n)
-      return (effect) => guard(n, effect, verb)
-    },
-    withPermitsIfAvailable: (n) => {
-      const verb = limiter.withPermitsIfAvailable(n)
-      return (effect) => guard(n, effect, verb)
-    },
-    acquire: (n) =>
+export const observedTokenBucket = (limiter: TokenBucketLimiter, watch: Watch, usual = 1): TokenBucketLimiter => {
+  const its: Watched = { watch, usual, observeJoint }
+  const observed = {
+    ...limiter,
+    ...observedVerbs(limiter, watch, usual),
+    reserve: (n?: number) =>
       observeRequest(
         watch,
         n ?? usual,
-        () => limiter.acquire(n),
+        () => limiter.reserve(n),
         (request, exit) => {
-          if (Exit.isSuccess(exit)) return keep(request)
-          request.ended(exit)
+          if (Exit.isSuccess(exit)) request.granted(Duration.toSeconds(exit.value.delay))
+          else request.ended(exit)
           return undefined
         }
       ),
-    wrap:
-      (f) =>
-      (...args) =>
-        withPermit(Effect.suspend(() => f(...args)))
+    [watched]: its
   }
+  return observed
 }
 
-export const observedTokenBucket = (limiter: TokenBucketLimiter, watch: Watch, usual = 1): TokenBucketLimiter => ({
-  ...limiter,
-  ...observedVerbs(limiter, watch, usual),
-  reserve: (n) =>
-    observeRequest(
-      watch,
-      n ?? usual,
-      () => limiter.reserve(n),
-      (request, exit) => {
-        if (Exit.isSuccess(exit)) request.granted(Duration.toSeconds(exit.value.delay))
-        else request.ended(exit)
-        return undefined
-      }
-    )
-})
-
-export const observedSemaphore = (limiter: SemaphoreLimiter, watch: Watch): SemaphoreLimiter => ({
-  ...limiter,
-  ...observedVerbs(limiter, watch, 1)
-})
+export const observedSemaphore = (limiter: SemaphoreLimiter, watch: Watch): SemaphoreLimiter => {
+  const its: Watched = { watch, usual: 1, observeJoint }
+  const observed = { ...limiter, ...observedVerbs(limiter, watch, 1), [watched]: its }
+  return observed
+}

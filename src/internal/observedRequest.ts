@@ -7,24 +7,27 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Option from "effect/Option"
 import { type AcquisitionSpan, type Attributes, beginSpan } from "./acquisitionSpan.ts"
-import type { LimiterMeters, RefusalReason } from "./limiterMeters.ts"
+import type { RefusalReason, RequestMeters } from "./limiterMeters.ts"
 import { monotonicMicros } from "./time.ts"
 
 const microsPerSecond = 1_000_000
 
 /** How requests to a limiter are watched. */
 export interface Watch {
-  readonly meters: LimiterMeters
+  readonly meters: RequestMeters
   /** What spans tell of the limiter, if there are to be any. */
   readonly spans: Attributes | undefined
   /** What the log lines of guarded work tell of the limiter, if they are to. */
   readonly logs: Attributes | undefined
 }
 
-const reasonOf = (exit: Exit.Exit<unknown, unknown>): RefusalReason => {
-  if (Exit.isSuccess(exit)) return "Unavailable"
-  const error = Option.getOrUndefined(Cause.findErrorOption(exit.cause)) as { readonly _tag: RefusalReason } | undefined
-  return error?._tag ?? "Interrupted"
+/** Why there are no permits, and whose error it is. */
+const refusalOf = (exit: Exit.Exit<unknown, unknown>): readonly [reason: RefusalReason, by?: string | undefined] => {
+  if (Exit.isSuccess(exit)) return ["Unavailable"]
+  const error = Option.getOrUndefined(Cause.findErrorOption(exit.cause))
+  if (error === undefined) return ["Interrupted"]
+  const { _tag, name } = error as { readonly _tag: RefusalReason; readonly name?: string }
+  return [_tag, name]
 }
 
 export class ObservedRequest {
@@ -76,8 +79,8 @@ export class ObservedRequest {
   ended(exit: Exit.Exit<unknown, unknown>): void {
     if (this.grantedAt !== undefined) this.watch.meters.released(this)
     else {
-      const reason = reasonOf(exit)
-      this.watch.meters.refused(reason)
+      const [reason, by] = refusalOf(exit)
+      this.watch.meters.refused(reason, by)
       this.span?.end(reason, this.secondsSince(this.asked), exit)
     }
   }

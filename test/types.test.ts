@@ -8,8 +8,10 @@ import {
   type AnyLimiter,
   type BackendError,
   type InvalidOptions,
+  type JointLimiter,
   type KeyedSemaphoreLimiter,
   type KeyedTokenBucketLimiter,
+  Limiter,
   LocalLive,
   LocalSemaphoreLive,
   LocalTokenBucketLive,
@@ -39,6 +41,7 @@ declare const semaphore: SemaphoreLimiter
 declare const buckets: KeyedTokenBucketLimiter
 declare const semaphores: KeyedSemaphoreLimiter
 declare const either: AnyLimiter
+declare const several: ReadonlyArray<TokenBucketLimiter>
 declare const numbers: Stream.Stream<number, "stream", "source">
 declare const client: HttpClient.HttpClient.With<"client", "requirement">
 declare const response: Effect.Effect<HttpServerResponse.HttpServerResponse, "failure", "requirement">
@@ -207,6 +210,43 @@ const describePipelines = () => {
   >()
 }
 
+const describeJoint = () => {
+  const joint = Limiter.all([bucket, { limiter: bucket, permits: 3 }, semaphore])
+  expectTypeOf(joint.withPermit(work)).toEqualTypeOf<
+    Effect.Effect<"value", "failure" | BucketFailure | SemaphoreFailure | InvalidOptions, "requirement">
+  >()
+  expectTypeOf(joint.state).toEqualTypeOf<
+    Effect.Effect<readonly [TokenBucketState, TokenBucketState, SemaphoreState], BackendError>
+  >()
+  expectTypeOf(joint.acquire()).toExtend<
+    Effect.Effect<
+      { readonly permits: readonly [TokenBucketPermit, TokenBucketPermit, SemaphorePermit] },
+      BucketFailure | InvalidOptions,
+      Scope.Scope
+    >
+  >()
+  expectTypeOf(Limiter.all([bucket, bucket]).withPermit(work)).toEqualTypeOf<
+    Effect.Effect<"value", "failure" | BucketFailure, "requirement">
+  >()
+  expectTypeOf(Limiter.all([semaphore]).withPermit(work)).toEqualTypeOf<
+    Effect.Effect<"value", "failure" | SemaphoreFailure, "requirement">
+  >()
+  expectTypeOf(Limiter.all([either, semaphore]).withPermit(work)).toEqualTypeOf<
+    Effect.Effect<"value", "failure" | BucketFailure | SemaphoreFailure, "requirement">
+  >()
+  expectTypeOf(Limiter.all([bucket, semaphore]).withPermitsIfAvailable(2)(work)).toEqualTypeOf<
+    Effect.Effect<Option.Option<"value">, "failure" | PermitLost | BackendError | InvalidOptions, "requirement">
+  >()
+  expectTypeOf(Limiter.all([bucket, semaphore]).wrap((_n: number) => work)).toEqualTypeOf<
+    (n: number) => Effect.Effect<"value", "failure" | BucketFailure | SemaphoreFailure, "requirement">
+  >()
+  expectTypeOf(Limiter.all([bucket])).toExtend<Limiter<BucketFailure>>()
+  expectTypeOf(Limiter.all(several)).toEqualTypeOf<JointLimiter<ReadonlyArray<TokenBucketLimiter>>>()
+  expectTypeOf(Limiter.all(several).state).toEqualTypeOf<Effect.Effect<ReadonlyArray<TokenBucketState>, BackendError>>()
+  // @ts-expect-error a keyed limiter is many
+  Limiter.all([buckets])
+}
+
 const describeStreams = () => {
   type S<E> = Stream.Stream<number, "stream" | E, "source">
   type W<E> = Stream.Stream<"value", "stream" | "failure" | E, "source" | "requirement">
@@ -299,6 +339,7 @@ it("the types are checked by the compiler", () => {
   expectTypeOf(describeTypes).toBeFunction()
   expectTypeOf(describeKeyedTypes).toBeFunction()
   expectTypeOf(describePipelines).toBeFunction()
+  expectTypeOf(describeJoint).toBeFunction()
   expectTypeOf(describeStreams).toBeFunction()
   expectTypeOf(describeHttp).toBeFunction()
   expectTypeOf(describePromises).toBeFunction()

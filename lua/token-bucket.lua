@@ -202,6 +202,7 @@ local function makeRest()
     state.level = min(rules.capacity, max(-maxAmount, min(state.level, rules.capacity) + carried))
     state.slot, state.at = slot, now
     if busy then state.tailSerial = 0 end
+    if state.amount > 0 and rules.amount == 0 then state.born = state.serial + 1 end
     state.capacity, state.amount, state.interval, state.origin =
       rules.capacity, rules.amount, rules.interval, rules.origin
   end
@@ -264,8 +265,10 @@ local function makeRest()
     end
     local takenSince = state.taken - taken
     local ahead, behind = amount, amount
-    if busy then ahead = state.capacity - state.held - state.surplus end
-    if not busy or serial < state.since then behind = state.capacity - state.level - takenSince end
+    if state.amount > 0 then
+      if busy then ahead = state.capacity - state.held - state.surplus end
+      if not busy or serial < state.since then behind = state.capacity - state.level - takenSince end
+    end
     local returned = max(0, min(amount, ahead, behind))
     state.level = state.level + returned
     if takenSince == 0 then state.taken = state.taken - returned end

@@ -254,6 +254,29 @@ describe("a token bucket's decisions", () => {
     }
   })
 
+  it("have all that was not used of a quota that never refills back, in whatever order", () => {
+    for (let seed = 1; seed <= 2000; seed++) {
+      const random = seeded(seed)
+      const own = rules({ capacity: 1000, amount: 0, interval: 0, initial: 1000 })
+      const bucket = new Simulation(own)
+      const held: Array<Bucket.Reservation> = []
+      let used = 0
+      for (let step = 0; step < 30; step++) {
+        bucket.now += random.integer(0, 10)
+        if (random.chance(0.05)) bucket.pause(random.integer(0, 20))
+        if (random.chance(0.5)) held.push(reserved(bucket.reserve(random.integer(1, 30))).reservation)
+        const [one] = random.chance(0.5) ? held.splice(random.integer(0, held.length - 1), 1) : []
+        if (one === undefined) continue
+        const back = random.integer(0, one.amount)
+        assert.strictEqual(bucket.giveBack(one, back), back, `seed ${seed}`)
+        used += one.amount - back
+      }
+      for (const { amount } of held) used += amount
+      bucket.now += 1000
+      assert.strictEqual(bucket.available(), 1000 - used, `seed ${seed}`)
+    }
+  })
+
   it("do not drift over a million steps", () => {
     for (const own of [rules({ interval: 1000 }), rules({ capacity: 7, amount: 3, interval: 997, initial: 7 })]) {
       const bucket = new Simulation(own)

@@ -214,6 +214,8 @@ const adopt = (state: State, rules: Rules, now: number): State => {
     at: now,
     // Whoever stands at the tail takes nothing along by leaving, for the rules changed there.
     tailSerial: state.tail > now ? 0 : state.tailSerial,
+    // What was taken from a bucket that refilled then may have come back by itself.
+    born: state.amount > 0 && rules.amount === 0 ? state.serial + 1 : state.born,
     capacity: rules.capacity,
     amount: rules.amount,
     interval: rules.interval,
@@ -409,7 +411,8 @@ const asBefore = (state: State, reservation: Reservation, { level, ahead }: Befo
  * told when to run, can't move up to fill: until the tail the bucket has to hold those tokens on top of what it holds
  * while its head waits, which is less than the largest request, or what a pause leaves in it. And it must have been
  * able to hold them ever since they were taken: surely so if somebody has waited all the time; otherwise what others
- * took since may have been there only because these tokens were not. What would not fit is lost.
+ * took since may have been there only because these tokens were not. What would not fit is lost. In a quota that never
+ * refills there always is room.
  */
 export const giveBack = (
   state: State,
@@ -434,8 +437,10 @@ export const giveBack = (
     }
   }
   const takenSince = state.taken - reservation.taken
-  const ahead = busy ? state.capacity - state.held - state.surplus : amount
-  const behind = busy && reservation.serial >= state.since ? amount : state.capacity - state.level - takenSince
+  const refills = state.amount > 0
+  const ahead = busy && refills ? state.capacity - state.held - state.surplus : amount
+  const isSinceBusy = busy && reservation.serial >= state.since
+  const behind = isSinceBusy || !refills ? amount : state.capacity - state.level - takenSince
   const returned = Math.max(0, Math.min(amount, ahead, behind))
   return {
     state: {

@@ -149,6 +149,9 @@ const backend: ReadonlyArray<Drawing> = [
   drawn("Requests that share a round trip", metrics.batchSize, "short", [
     { expr: mean(metrics.batchSize, "kind"), legend: "{{kind}}" }
   ]),
+  drawn("Granted while it was away", metrics.permitsGrantedAway, "ops", [
+    { expr: perSecond(metrics.permitsGrantedAway, ofLimiter, "limiter"), legend: "{{limiter}}" }
+  ]),
   drawn("Errors, by reason", metrics.backendErrors, "ops", [
     { expr: perSecond(metrics.backendErrors, ofBackend, "reason"), legend: "{{reason}}" }
   ])

@@ -32,7 +32,7 @@ const queries = [
 
 /** The labels of the series that Prometheus would see, by name. */
 const scraped = Effect.gen(function* () {
-  const bucket = yield* TokenBucket.make({ name: "bucket" })
+  const bucket = yield* TokenBucket.make({ name: "bucket", whenAway: "allow" })
   const semaphore = yield* Semaphore.make({ name: "semaphore" })
   yield* bucket.withPermit(semaphore.withPermit(Effect.void))
   yield* until(Effect.map(reading(metrics.tokensAvailable.name), (tokens) => !Number.isNaN(tokens)))

@@ -24,6 +24,7 @@ const overLocal =
     isolated(Effect.provide(effect, LocalLive.pipe(Layer.provide(Observation.layer(options)))))
 
 const granted = "steindamm_permits_granted_total"
+const away = "steindamm_permits_granted_away_total"
 const refused = "steindamm_requests_refused_total"
 const waiting = "steindamm_requests_waiting"
 const wait = "steindamm_wait_seconds"
@@ -483,6 +484,28 @@ describe("an observed limiter over Redis", () => {
       assert.isAbove(yield* sumOf(roundTrip, calls), 0)
       assert.strictEqual(yield* reading(errors), 0)
     }).pipe(over(inject("redisUrl")))
+  )
+
+  it.live("counts what was given while Redis was away, for limiters that then go on", () =>
+    Effect.gen(function* () {
+      const server = yield* startServer()
+      yield* Effect.gen(function* () {
+        const bucket = yield* TokenBucket.make({ name: "bucket", whenAway: "allow" })
+        const semaphore = yield* Semaphore.make({ name: "semaphore", whenAway: { local: 1 } })
+        const strict = yield* TokenBucket.make({ name: "strict" })
+        const both = Limiter.all([bucket, semaphore])
+        yield* strict.withPermit(both.withPermit(Effect.void))
+        const counts = Effect.forEach(["bucket", "semaphore", "strict"], (limiter) => reading(away, { limiter }))
+        assert.deepStrictEqual(yield* counts, [0, 0, Number.NaN])
+        yield* server.kill
+        yield* bucket.withPermit(Effect.void)
+        yield* semaphore.withPermits(2)(Effect.void)
+        assert.deepStrictEqual(yield* counts, [1, 2, Number.NaN])
+        yield* both.withPermit(Effect.void)
+        assert.deepStrictEqual(yield* counts, [2, 3, Number.NaN])
+        assert.strictEqual(yield* reading(granted, { limiter: "bucket" }), 3)
+      }).pipe(over(server.url))
+    })
   )
 
   it.live("counts errors of the backend by reason, and lost leases", () =>

@@ -196,6 +196,7 @@ export class AwayBuckets {
       pause: (duration) => orElse(redis.pause(duration), () => standIn().pause(duration, this.now())),
       look: (amount) => orElse(redis.look(amount), () => standIn().look(amount, this.now())),
       reset: redis.reset,
+      isAway: () => place.isAway,
       away: () => {
         const since = place.presence.awaySince
         if (since === undefined) return undefined

@@ -155,6 +155,7 @@ export class AwaySemaphores {
         if (!(grant instanceof StandInGrant) || grant.isAdopted) redis.release(grant)
       },
       resize: redis.resize,
+      isAway: () => place.isAway,
       look,
       reset: redis.reset
     }

@@ -79,6 +79,8 @@ export interface BucketStore {
   /** Holds off, for so many microseconds, all who ask from then on. */
   readonly pause: (duration: number) => Effect.Effect<void, BackendError>
   readonly look: (amount: number) => Effect.Effect<View, BackendError>
+  /** Whether its backend is away, and it decides without; never for one that then fails. */
+  readonly isAway?: () => boolean
   /** What it does without its backend, while that is away. */
   readonly away?: () => AwayState | undefined
   readonly reset: Effect.Effect<void, BackendError>

@@ -2,12 +2,12 @@
  * The numbers of several limiters that are asked as one: a request is one to each of them.
  */
 import type { Held, RefusalReason, RequestMeters } from "./limiterMeters.ts"
+import { tellGranted, type Watch } from "./observedRequest.ts"
 
 /** A limiter that is counted. */
-export interface MeteredPart {
+export interface MeteredPart extends Pick<Watch, "meters" | "isAway"> {
   /** As errors call it. */
   readonly name: string
-  readonly meters: RequestMeters
   /** What `withPermit` of all takes of this one. */
   readonly usual: number
 }
@@ -24,8 +24,11 @@ export class JointMeters implements RequestMeters {
   }
 
   granted(times: number, waited: number): void {
-    for (const { meters, usual } of this.parts) meters.granted(times * usual, waited)
+    for (const part of this.parts) tellGranted(part, times * part.usual, waited)
   }
+
+  /** Each part knows by itself whether its backend is away. */
+  grantedAway(): void {}
 
   /** Who refused counts it. Without a name, everybody's request came to nothing. */
   refused(reason: RefusalReason, by: string | undefined): void {

@@ -40,6 +40,8 @@ export interface Held {
 export interface RequestMeters {
   readonly asked: () => void
   readonly granted: (permits: number, waited: number) => void
+  /** They were given without the backend. */
+  readonly grantedAway: (permits: number) => void
   /** `by`: the name of the limiter, where an error tells it. */
   readonly refused: (reason: RefusalReason, by: string | undefined) => void
   /** Somebody else refused. */
@@ -53,6 +55,7 @@ export class LimiterMeters implements RequestMeters {
   protected readonly meter: Meter
   private readonly requestsWaiting: Reading
   private readonly permitsGranted: Reading
+  private permitsGrantedAway: Reading | undefined
   private readonly recordWait: (seconds: number) => void
 
   constructor(meter: Meter, labels: LimiterLabels) {
@@ -76,6 +79,16 @@ export class LimiterMeters implements RequestMeters {
     this.requestsWaiting.value--
     this.permitsGranted.value += permits
     this.recordWait(waited)
+  }
+
+  grantedAway(permits: number): void {
+    this.showAway().value += permits
+  }
+
+  /** To be called for limiters that can go on without their backend: only they have such a counter. */
+  showAway(): Reading {
+    this.permitsGrantedAway ??= this.meter.reading(metrics.permitsGrantedAway, { ...this.labels })
+    return this.permitsGrantedAway
   }
 
   refused(reason: RefusalReason): void {

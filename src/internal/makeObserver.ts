@@ -4,11 +4,13 @@
 import * as Clock from "effect/Clock"
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import type { AnyLimiter } from "../Limiter.ts"
 import { Semaphore, type SemaphoreLimiter } from "../Semaphore.ts"
 import { TokenBucket, type TokenBucketLimiter } from "../TokenBucket.ts"
 import { attributesOf } from "./acquisitionSpan.ts"
 import { keyedVerbs } from "./keyedLimiter.ts"
 import { BucketMeters, type LimiterLabels, type LimiterMeters, SemaphoreMeters } from "./limiterMeters.ts"
+import { memberOf } from "./memberLimiter.ts"
 import { Meter, metrics } from "./metrics.ts"
 import { observedSemaphore, observedTokenBucket } from "./observedLimiter.ts"
 import { CallMeters, observedRedisClient } from "./observedRedisClient.ts"
@@ -43,10 +45,12 @@ const metersByKey = <L, M>(byKey: boolean, labels: LimiterLabels, metersOf: Mete
 
 export const makeObserver = ({ byKey, lookEvery, spans, logs }: ObserverSettings): Observer => {
   /** Spans and log lines tell of the key in any case: there it costs nothing. */
-  const watchOf = (meters: LimiterMeters, key?: string): Watch => {
-    if (!spans && !logs) return { meters, spans: undefined, logs: undefined }
+  const watchOf = (limiter: AnyLimiter, meters: LimiterMeters, key?: string): Watch => {
+    const isAway = memberOf(limiter)?.store.isAway
+    if (isAway !== undefined) meters.showAway()
+    if (!spans && !logs) return { meters, isAway, spans: undefined, logs: undefined }
     const attributes = attributesOf(key === undefined ? { ...meters.labels } : { ...meters.labels, key })
-    return { meters, spans: spans ? attributes : undefined, logs: logs ? attributes : undefined }
+    return { meters, isAway, spans: spans ? attributes : undefined, logs: logs ? attributes : undefined }
   }
 
   return {
@@ -67,7 +71,7 @@ export const makeObserver = ({ byKey, lookEvery, spans, logs }: ObserverSettings
       return TokenBucket.of({
         make: (options) =>
           Effect.map(service.make(options), (limiter) => {
-            const watch = watchOf(metersOf(labelsOf(limiter.name), limiter))
+            const watch = watchOf(limiter, metersOf(labelsOf(limiter.name), limiter))
             return observedTokenBucket(limiter, watch, options.tokensToConsume)
           }),
         makeKeyed: (options) =>
@@ -75,7 +79,7 @@ export const makeObserver = ({ byKey, lookEvery, spans, logs }: ObserverSettings
             const metersFor = metersByKey(byKey, labelsOf(keyed.name), metersOf)
             const forKey = (key: string) =>
               Effect.map(keyed.forKey(key), (limiter) =>
-                observedTokenBucket(limiter, watchOf(metersFor(key, limiter), key), options.tokensToConsume)
+                observedTokenBucket(limiter, watchOf(limiter, metersFor(key, limiter), key), options.tokensToConsume)
               )
             return {
               ...keyed,
@@ -100,7 +104,7 @@ export const makeObserver = ({ byKey, lookEvery, spans, logs }: ObserverSettings
         make: (options) =>
           Effect.map(service.make(options), (limiter) => {
             leasesLost(limiter.name)
-            return observedSemaphore(limiter, watchOf(metersOf(labelsOf(limiter.name))))
+            return observedSemaphore(limiter, watchOf(limiter, metersOf(labelsOf(limiter.name))))
           }),
         makeKeyed: (options) =>
           Effect.map(service.makeKeyed(options), (keyed) => {
@@ -108,7 +112,7 @@ export const makeObserver = ({ byKey, lookEvery, spans, logs }: ObserverSettings
             const metersFor = metersByKey(byKey, labelsOf(keyed.name), metersOf)
             const forKey = (key: string) =>
               Effect.map(keyed.forKey(key), (limiter) =>
-                observedSemaphore(limiter, watchOf(metersFor(key, limiter), key))
+                observedSemaphore(limiter, watchOf(limiter, metersFor(key, limiter), key))
               )
             return { ...keyed, ...keyedVerbs(keyed, forKey) }
           })

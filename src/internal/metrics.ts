@@ -24,6 +24,12 @@ export const metrics = {
     unit: "{permit}",
     description: "Permits or tokens that work was given."
   },
+  permitsGrantedAway: {
+    name: "steindamm_permits_granted_away_total",
+    type: "counter",
+    unit: "{permit}",
+    description: "Those of them that were given without the backend, while it was away."
+  },
   requestsRefused: {
     name: "steindamm_requests_refused_total",
     type: "counter",

@@ -19,6 +19,11 @@ export const observeJoint: Watched["observeJoint"] = (joint, parts) => {
       ? undefined
       : attributesOf({ limiter: joint.name, kind: joint.kind, backend: Array.from(backends).join(" + ") })
   }
-  const watch: Watch = { meters: new JointMeters(observed), spans: told("spans"), logs: told("logs") }
+  const watch: Watch = {
+    meters: new JointMeters(observed),
+    isAway: undefined,
+    spans: told("spans"),
+    logs: told("logs")
+  }
   return { ...joint, ...observedVerbs(joint, watch, 1) }
 }

@@ -15,6 +15,8 @@ const microsPerSecond = 1_000_000
 /** How requests to a limiter are watched. */
 export interface Watch {
   readonly meters: RequestMeters
+  /** Whether the backend is away, for limiters that go on without it. */
+  readonly isAway: (() => boolean) | undefined
   /** What spans tell of the limiter, if there are to be any. */
   readonly spans: Attributes | undefined
   /** What the log lines of guarded work tell of the limiter, if they are to. */
@@ -28,6 +30,16 @@ const refusalOf = (exit: Exit.Exit<unknown, unknown>): readonly [reason: Refusal
   if (error === undefined) return ["Interrupted"]
   const { _tag, name } = error as { readonly _tag: RefusalReason; readonly name?: string }
   return [_tag, name]
+}
+
+/** `waited` in seconds. */
+export const tellGranted = (
+  { meters, isAway }: Pick<Watch, "meters" | "isAway">,
+  permits: number,
+  waited: number
+): void => {
+  meters.granted(permits, waited)
+  if (isAway?.() === true) meters.grantedAway(permits)
 }
 
 export class ObservedRequest {
@@ -60,7 +72,7 @@ export class ObservedRequest {
   granted(wait?: number): void {
     this.grantedAt = monotonicMicros(this.clock)
     this.waited = wait ?? (this.grantedAt - this.asked) / microsPerSecond
-    this.watch.meters.granted(this.permits, this.waited)
+    tellGranted(this.watch, this.permits, this.waited)
     this.span?.end("Granted", this.waited, Exit.void)
   }
 

@@ -50,6 +50,8 @@ export interface SemaphoreStore {
   /** Never fails and doesn't take long: a store that is away is told later. Harmless for a grant that was lost. */
   readonly release: (grant: Grant) => void
   readonly resize: (capacity: number) => Effect.Effect<void, BackendError>
+  /** Whether its backend is away, and it decides without; never for one that then fails. */
+  readonly isAway?: () => boolean
   readonly look: Effect.Effect<SemaphoreState, BackendError>
   readonly reset: Effect.Effect<void, BackendError>
 }

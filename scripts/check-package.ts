@@ -250,6 +250,11 @@ try {
     )
   }
 
+  check(`shows its demo under Node ${systemNode}, without ioredis`, () => {
+    const shown = run(bare, "npx", ["--no", "--", "steindamm", "demo", "--calls", "30", "--queries", "30"])
+    assert(/answered +\d+ +30\n/.test(shown), shown)
+  })
+
   check("says which package its command needs to reach Redis", () => {
     const needed = `${manifest.name}: Redis is reached through ioredis, which is not installed here: npm install ioredis`
     says(run(bare, "sh", ["-c", "npx --no -- steindamm inspect bucket 2>&1 || test $? = 1"]), needed)

@@ -3,10 +3,12 @@
  */
 import { type ChildProcess, spawn } from "node:child_process"
 import { once } from "node:events"
-import { fileURLToPath } from "node:url"
 import { assert, describe, it } from "@effect/vitest"
+import { inject } from "vitest"
+import { runToEnd, steindamm } from "./support/command.ts"
+import { freshKeyPrefix } from "./support/keyPrefix.ts"
 
-const main = fileURLToPath(new URL("../examples/demo/main.ts", import.meta.url))
+const [node = "", ...words] = [...steindamm, "demo"]
 
 interface Demo {
   readonly process: ChildProcess
@@ -20,7 +22,7 @@ interface Demo {
 
 const start = (...flags: ReadonlyArray<string>): Demo => {
   const { FORCE_COLOR: _, ...env } = process.env
-  const child = spawn(process.execPath, ["--conditions", "steindamm-source", main, ...flags], {
+  const child = spawn(node, [...words, ...flags], {
     env,
     stdio: ["ignore", "pipe", "pipe"]
   })
@@ -84,6 +86,32 @@ describe("the demo without a terminal", () => {
     assert.strictEqual(peakWith, 4)
 
     assert.notInclude(printed, "\u001B")
+  })
+
+  it("shows the same over Redis, with limiters that start full", async () => {
+    const small = ["--calls", "40", "--rate", "20", "--capacity", "10", "--queries", "30", "--permits", "4"]
+    const redis = ["--redis", inject("redisUrl"), "--prefix", freshKeyPrefix()]
+    for (let run = 0; run < 2; run++) {
+      const demo = start(...small, ...redis)
+      assert.strictEqual(await demo.ended, 0)
+      assert.strictEqual(cells(demo.printed(), "refused (429)")[1], 0)
+      assert.isAtMost(cells(demo.printed(), "of the nominal 20 /s")[1] ?? 0, 100.5)
+      assert.strictEqual(cells(demo.printed(), "failed")[1], 0)
+      assert.strictEqual(cells(demo.printed(), "peak connections")[1], 4)
+    }
+  })
+
+  it("says in a sentence that the Redis it is to use is away", async () => {
+    const { code, stderr } = await runToEnd([node, ...words, "--redis", "redis://127.0.0.1:1"])
+    assert.strictEqual(code, 1)
+    assert.match(stderr, /^steindamm: [^\n]*ECONNREFUSED[^\n]*\n$/)
+  })
+
+  it("ends quietly when nobody reads on", async () => {
+    const program = [node, ...words, "--scenario", "semaphore"]
+    const ended = await runToEnd(["sh", "-c", `{ "$@"; echo "code $?" >&2; } | head -n 1`, "sh", ...program])
+    assert.match(ended.stdout, /^semaphore: [^\n]*\n$/)
+    assert.strictEqual(ended.stderr, "code 0\n")
   })
 
   for (const [scenario, flags] of [

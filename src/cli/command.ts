@@ -11,6 +11,7 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as References from "effect/References"
 import { whileOutputIsRead } from "./closedOutput.ts"
+import { demoCommand } from "./demoCommand.ts"
 import { inspect } from "./inspect.ts"
 import { presenter } from "./presenter.ts"
 import type { Problem } from "./problem.ts"
@@ -21,7 +22,7 @@ import { resize } from "./resize.ts"
 import { steindamm } from "./steindamm.ts"
 import { top } from "./top.ts"
 
-const command = steindamm.pipe(Command.withSubcommands([top, inspect, release, resize, reset]))
+const command = steindamm.pipe(Command.withSubcommands([top, inspect, release, resize, reset, demoCommand]))
 
 const surroundings = Layer.mergeAll(
   CliConfig.layer({ builtIns: [GlobalFlag.Help, GlobalFlag.Version, GlobalFlag.Completions] }),

@@ -1,11 +1,11 @@
 /**
- * `Limiters` over Redis. Everything that loads ioredis is imported from here on.
+ * `Limiters` over Redis. Loads ioredis.
  */
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as EffectRedis from "effect/persistence/Redis"
-import type { BackendError, InvalidOptions } from "../Errors.ts"
+import type { BackendError } from "../Errors.ts"
 import type { LimiterAddress } from "../internal/limiterKeys.ts"
 import { type SemaphoreResult, semaphoreScript, tokenBucketScript } from "../internal/redisScripts.ts"
 import { monotonicMicros } from "../internal/time.ts"
@@ -13,9 +13,10 @@ import { RedisClient } from "../RedisClient.ts"
 import type { RedisScript } from "../RedisScript.ts"
 import { bucketReport, inspectTokenBucketScript } from "./bucketReport.ts"
 import { Limiters } from "./limiters.ts"
-import { misuse, type Problem, problem, problemOfLimiter } from "./problem.ts"
+import { type Problem, problem, problemOfLimiter } from "./problem.ts"
 import { addressText, type RedisAddress } from "./redisAddress.ts"
-import { nodeOptions, primaries, recognized } from "./redisPrimaries.ts"
+import { redisClient } from "./redisClient.ts"
+import { primaries, recognized } from "./redisPrimaries.ts"
 import { searchKeys } from "./searchKeys.ts"
 import { semaphoreReport } from "./semaphoreReport.ts"
 
@@ -97,19 +98,9 @@ const make = Effect.fnUntraced(function* (address: RedisAddress) {
   })
 })
 
-const clientLayer = ({ urls, isCluster }: RedisAddress, keyPrefix: string) =>
-  isCluster
-    ? RedisClient.layer({ nodes: urls, redisOptions: nodeOptions(urls[0]), keyPrefix })
-    : RedisClient.layer({ url: urls[0], keyPrefix })
-
 export const redisLimiters = (wanted: RedisAddress, keyPrefix: string): Layer.Layer<Limiters, Problem> =>
   Layer.unwrap(
     Effect.map(recognized(wanted), (address) =>
-      Layer.effect(Limiters, make(address)).pipe(
-        Layer.provide(clientLayer(address, keyPrefix)),
-        Layer.catchTag("InvalidOptions", ({ field, rule }: InvalidOptions) =>
-          Layer.effect(Limiters, misuse(`--${field === "keyPrefix" ? "prefix" : "redis"} must be ${rule}`))
-        )
-      )
+      Layer.effect(Limiters, make(address)).pipe(Layer.provide(redisClient(address, keyPrefix)))
     )
   )

@@ -36,24 +36,20 @@ export const steindamm = Command.make("steindamm").pipe(
   })
 )
 
-/** ioredis is an optional companion of the package, and so not everybody has it. */
-const loadRedis = Effect.tryPromise({
-  try: () => import("./redisLimiters.ts"),
-  catch: (cause) => cause as Error
-}).pipe(
-  Effect.catch((cause) =>
+/** Loads what needs ioredis, which is an optional companion of the package: not everybody has it. */
+export const loadRedis = <A>(load: () => Promise<A>): Effect.Effect<A, Problem> =>
+  Effect.catch(Effect.tryPromise({ try: load, catch: (cause) => cause as Error }), (cause) =>
     /'ioredis'/.test(cause.message)
       ? Effect.fail(problem("Redis is reached through ioredis, which is not installed here: npm install ioredis"))
       : Effect.die(cause)
   )
-)
 
 /** Those that the options speak of. */
 export const limitersOfOptions: Layer.Layer<Limiters, Problem, Command.CommandContext<"steindamm">> = Layer.unwrap(
   Effect.gen(function* () {
     const { redis, cluster, prefix } = yield* steindamm
     const address = yield* redisAddress(redis, cluster)
-    const { redisLimiters } = yield* loadRedis
+    const { redisLimiters } = yield* loadRedis(() => import("./redisLimiters.ts"))
     return redisLimiters(address, prefix)
   })
 )

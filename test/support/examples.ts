@@ -59,12 +59,8 @@ export const allSnippets = (root: string, folder: string): ReadonlyArray<Snippet
     .flatMap((pattern) => globSync(pattern, { cwd: root }).sort())
     .flatMap((path) => snippetsOf(path, readFileSync(join(root, path), "utf8"), folder))
 
-/** The demo is run with its flags by tests of its own. */
-const testedElsewhere = ["examples/demo/main.ts"]
-
-/** The programs of `examples/`: its files, and the `main.ts` of each of its folders. */
+/** The programs of `examples/`. */
 export const allPrograms = (root: string): ReadonlyArray<Example> =>
-  ["examples/*.ts", "examples/*/main.ts"]
-    .flatMap((pattern) => globSync(pattern, { cwd: root }).sort())
-    .filter((path) => !testedElsewhere.includes(path))
+  globSync("examples/*.ts", { cwd: root })
+    .sort()
     .map((path) => ({ label: path, file: path, noRun: undefined }))

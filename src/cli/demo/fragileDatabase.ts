@@ -1,7 +1,10 @@
 /**
  * A database that bears so many connections at a time. Beyond that it slows down, and far beyond it refuses.
  */
-import { Context, Duration, Effect, Layer } from "effect"
+import * as Context from "effect/Context"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
 
 /** Seconds that a query takes as long as the database is not overloaded. */
 export const queryTime = 0.12

@@ -1,8 +1,10 @@
 /**
  * Calls to an API that grants so many a second. They come in waves, and the API refuses what exceeds its quota.
  */
-import { Duration, Effect } from "effect"
-import { type InvalidOptions, TokenBucket, type TokenBucketError, type TokenBucketLimiter } from "steindamm"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import type { InvalidOptions } from "../../Errors.ts"
+import { TokenBucket, type TokenBucketError, type TokenBucketLimiter } from "../../TokenBucket.ts"
 import { type Comparison, compare, type Job } from "./comparison.ts"
 import { type Quota, QuotaApi } from "./quotaApi.ts"
 import { both, failures, ofLimiter, type Summary } from "./render/summary.ts"
@@ -14,12 +16,12 @@ import type { Scene } from "./view.ts"
 import { arrival, type Waves, wavesFor } from "./waves.ts"
 
 /** The limiter that the calls go through: as many a second as the API grants. */
-export const makeCallLimiter = ({
-  rate,
-  capacity
-}: Settings): Effect.Effect<TokenBucketLimiter, InvalidOptions, TokenBucket> =>
+export const makeCallLimiter = (
+  name: string,
+  { rate, capacity }: Settings
+): Effect.Effect<TokenBucketLimiter, InvalidOptions, TokenBucket> =>
   TokenBucket.make({
-    name: "demo/calls",
+    name: `${name}/calls`,
     capacity,
     refillAmount: 1,
     refillFrequency: Duration.millis(1000 / rate),

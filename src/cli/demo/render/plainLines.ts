@@ -2,7 +2,7 @@
  * What a scenario prints where there is no terminal to draw in: a line a second, and one at the end of each run.
  */
 
-import { type Line, plain, strong } from "../../../src/cli/render/text.ts"
+import { type Line, plain, strong } from "../../render/text.ts"
 import { done, type Run } from "../run.ts"
 import type { Scene, View } from "../view.ts"
 import { seconds } from "./units.ts"

@@ -1,18 +1,13 @@
 /**
  * An HTTP API with a quota for each key, on a free port of this machine: 429 to whoever exceeds it.
  */
-import { createServer } from "node:http"
-import { NodeHttpServer } from "@effect/platform-node"
-import { Context, Effect, Layer } from "effect"
-import {
-  FetchHttpClient,
-  HttpClient,
-  HttpClientRequest,
-  HttpRouter,
-  HttpServer,
-  HttpServerRequest,
-  HttpServerResponse
-} from "effect/http"
+import type { IncomingMessage } from "node:http"
+import * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
+import * as FetchHttpClient from "effect/http/FetchHttpClient"
+import * as HttpClient from "effect/http/HttpClient"
+import * as Layer from "effect/Layer"
+import { localServer } from "./localServer.ts"
 import { monotonicSeconds } from "./monotonic.ts"
 
 export interface Quota {
@@ -46,30 +41,18 @@ class Allowance {
   }
 }
 
-const routes = (quota: Quota) => {
+const answerBy = (quota: Quota) => {
   const allowances = new Map<string, Allowance>()
-  return HttpRouter.add(
-    "GET",
-    "/",
-    Effect.gen(function* () {
-      const { headers } = yield* HttpServerRequest.HttpServerRequest
-      const key = headers["x-api-key"] ?? ""
-      const now = yield* monotonicSeconds
-      const allowance = allowances.get(key) ?? new Allowance(quota, now)
-      allowances.set(key, allowance)
-      if (!allowance.take(now)) return HttpServerResponse.text("too many calls", { status: 429 })
-      yield* Effect.sleep(latency)
-      return HttpServerResponse.text("here you are")
-    })
-  )
+  return Effect.fnUntraced(function* ({ headers }: IncomingMessage) {
+    const key = String(headers["x-api-key"])
+    const now = yield* monotonicSeconds
+    const allowance = allowances.get(key) ?? new Allowance(quota, now)
+    allowances.set(key, allowance)
+    if (!allowance.take(now)) return { status: 429, text: "too many calls" }
+    yield* Effect.sleep(latency)
+    return { status: 200, text: "here you are" }
+  })
 }
-
-const server = (quota: Quota) =>
-  HttpRouter.serve(routes(quota), { disableLogger: true, disableListenLog: true }).pipe(
-    Layer.provideMerge(
-      NodeHttpServer.layer(createServer, { host: "127.0.0.1", port: 0, gracefulShutdownTimeout: "1 second" })
-    )
-  )
 
 /** The first calls of a process are slow, for they load the client and open connections: none of those is counted. */
 const warmUp = (call: Effect.Effect<number>) =>
@@ -90,18 +73,15 @@ export class QuotaApi extends Context.Service<
     Layer.effect(
       QuotaApi,
       Effect.gen(function* () {
-        const { address } = yield* HttpServer.HttpServer
-        const client = HttpClient.mapRequest(
-          yield* HttpClient.HttpClient,
-          HttpClientRequest.prependUrl(HttpServer.formatAddress(address))
-        )
+        const address = yield* localServer(answerBy(quota))
+        const client = yield* HttpClient.HttpClient
         const call = Effect.fnUntraced(function* (apiKey: string) {
-          const response = yield* client.get("/", { headers: { "x-api-key": apiKey } })
+          const response = yield* client.get(address, { headers: { "x-api-key": apiKey } })
           yield* response.text
           return response.status
         }, Effect.orDie)
         yield* warmUp(call("nobody"))
         return QuotaApi.of({ call })
       })
-    ).pipe(Layer.provide([server(quota), FetchHttpClient.layer]))
+    ).pipe(Layer.provide(FetchHttpClient.layer))
 }

@@ -1,9 +1,13 @@
 /**
  * Where the demo is seen: drawn in place in a terminal, printed line by line everywhere else.
  */
-import { Console, Context, Effect, Layer, Terminal } from "effect"
-import { TerminalCapabilities } from "effect/cli"
-import { emptyLine, type Line, toText } from "../../src/cli/render/text.ts"
+import * as Console from "effect/Console"
+import * as Context from "effect/Context"
+import * as TerminalCapabilities from "effect/cli/TerminalCapabilities"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import * as Terminal from "effect/Terminal"
+import { emptyLine, type Line, toText } from "../render/text.ts"
 import { frame } from "./render/frame.ts"
 import { plainLines } from "./render/plainLines.ts"
 import { hideCursor, redraw, showCursor } from "./render/redraw.ts"

@@ -2,7 +2,7 @@
  * The table at the end of a scenario, in which the two runs stand beside each other.
  */
 
-import { bad, faint, good, type Line, plain, type Span, strong } from "../../../src/cli/render/text.ts"
+import { bad, faint, good, type Line, plain, type Span, strong } from "../../render/text.ts"
 import type { Comparison } from "../comparison.ts"
 import type { Run } from "../run.ts"
 

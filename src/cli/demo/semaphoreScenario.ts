@@ -2,8 +2,10 @@
  * Queries to a database that bears so many at a time. They come in waves, and some are reports that need more than one
  * connection.
  */
-import { Duration, Effect } from "effect"
-import { type InvalidOptions, type PermitLost, Semaphore, type SemaphoreError, type SemaphoreLimiter } from "steindamm"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import type { InvalidOptions, PermitLost } from "../../Errors.ts"
+import { Semaphore, type SemaphoreError, type SemaphoreLimiter } from "../../Semaphore.ts"
 import { type Comparison, compare, type Job } from "./comparison.ts"
 import { FragileDatabase, queryTime } from "./fragileDatabase.ts"
 import { both, failures, ofLimiter, type Summary } from "./render/summary.ts"
@@ -14,8 +16,11 @@ import type { Scene } from "./view.ts"
 import { arrival, type Waves, wavesFor } from "./waves.ts"
 
 /** The limiter that the queries go through: as many connections as the database bears. */
-export const makeQueryLimiter = ({ permits }: Settings): Effect.Effect<SemaphoreLimiter, InvalidOptions, Semaphore> =>
-  Semaphore.make({ name: "demo/queries", capacity: permits, maxSleep: Duration.infinity })
+export const makeQueryLimiter = (
+  name: string,
+  { permits }: Settings
+): Effect.Effect<SemaphoreLimiter, InvalidOptions, Semaphore> =>
+  Semaphore.make({ name: `${name}/queries`, capacity: permits, maxSleep: Duration.infinity })
 
 /** Every tenth query is a report. */
 const connectionsFor = (index: number, { permits }: Settings): number => (index % 10 === 9 ? Math.min(3, permits) : 1)

@@ -1,8 +1,9 @@
 /**
  * What the command line can set.
  */
-import { Schema } from "effect"
-import { Flag } from "effect/cli"
+
+import * as Flag from "effect/cli/Flag"
+import * as Schema from "effect/Schema"
 
 const between = (minimum: number, maximum: number) => Schema.isBetween({ minimum, maximum })
 

@@ -1,7 +1,7 @@
 /**
  * Watches the work of one run. It only looks on: what runs when is up to the limiter.
  */
-import { Effect } from "effect"
+import * as Effect from "effect/Effect"
 import { monotonicSeconds } from "./monotonic.ts"
 import type { Outcome, Run } from "./run.ts"
 

@@ -1,7 +1,7 @@
 /**
  * A bar chart over time in characters: what went well stands below, what went wrong is stacked on top of it.
  */
-import { bad, faint, good, type Line, plain, type Span } from "../../../src/cli/render/text.ts"
+import { bad, faint, good, type Line, plain, type Span } from "../../render/text.ts"
 
 export interface Bar {
   readonly good: number

@@ -2,18 +2,7 @@
  * The picture of a running scenario: both runs above each other on the same scales, and below them the limiter.
  */
 
-import {
-  accent,
-  bad,
-  cut,
-  emptyLine,
-  faint,
-  good,
-  type Line,
-  plain,
-  strong,
-  width
-} from "../../../src/cli/render/text.ts"
+import { accent, bad, cut, emptyLine, faint, good, type Line, plain, strong, width } from "../../render/text.ts"
 import { done, type Run } from "../run.ts"
 import type { View } from "../view.ts"
 import { pips, progressBar } from "./meters.ts"

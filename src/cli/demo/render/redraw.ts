@@ -2,7 +2,7 @@
  * Puts one picture in the place of another: the cursor goes up to where the last one began, and each line erases only
  * what is left behind it. So nothing flickers, and what stood above stays.
  */
-import { type Line, toText, width } from "../../../src/cli/render/text.ts"
+import { type Line, toText, width } from "../../render/text.ts"
 
 const csi = "\u001B["
 

@@ -1,7 +1,7 @@
 /**
  * Small horizontal meters: how much of the work is done, how many tokens are left or permits in use.
  */
-import { accent, faint, type Line } from "../../../src/cli/render/text.ts"
+import { accent, faint, type Line } from "../../render/text.ts"
 
 const eighths = ["", "▏", "▎", "▍", "▌", "▋", "▊", "▉"]
 

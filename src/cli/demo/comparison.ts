@@ -1,7 +1,9 @@
 /**
  * Does the same work twice, without a limiter and with one, and shows it.
  */
-import { Duration, Effect, identity } from "effect"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import { identity } from "effect/Function"
 import { Display } from "./display.ts"
 import { type Guard, Recorder } from "./recorder.ts"
 import type { Outcome, Run } from "./run.ts"

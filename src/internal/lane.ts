@@ -68,13 +68,13 @@ export interface Traffic<Request extends Sendable> {
   readonly clock: Clock.Clock
   readonly fork: (effect: Effect.Effect<void>) => unknown
   /**
-   * Brings requests to the backend and answers them; gives back, in order, those that have to go again. Meanwhile it
-   * may tell what keeps it.
+   * Brings requests to the backend, and gives what answers them and tells, in order, those that have to go again.
+   * Meanwhile it may tell what keeps it.
    */
   readonly call: (
     requests: ReadonlyArray<Request>,
     onTrouble: (trouble: Trouble) => void
-  ) => Effect.Effect<ReadonlyArray<Request>>
+  ) => Effect.Effect<() => ReadonlyArray<Request>>
   readonly onIdle: (lane: Lane<Request>) => void
   /** A call carries no more. */
   readonly maxRequests: number
@@ -92,6 +92,11 @@ export class Lane<Request extends Sendable> {
 
   constructor(traffic: Traffic<Request>) {
     this.traffic = traffic
+  }
+
+  /** A call is on its way: what is asked now has to wait for it. */
+  get isBusy(): boolean {
+    return this.onItsWay.length > 0
   }
 
   /** `isAhead`: goes before all that have not gone yet. Tells whether the lane was idle before. */
@@ -130,9 +135,11 @@ export class Lane<Request extends Sendable> {
     const call = this.traffic.call(this.onItsWay, (trouble) => {
       this.trouble = trouble
     })
-    return Effect.flatMap(call, (again) => {
+    return Effect.flatMap(call, (answer) => {
       this.trouble = noAnswer
+      // Whoever asks for more on being answered finds the lane free.
       this.onItsWay = []
+      const again = answer()
       if (again.length > 0) this.queue = [...again, ...this.queue]
       return this.run
     })

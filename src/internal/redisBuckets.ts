@@ -427,7 +427,7 @@ export class RedisBuckets {
   private call(
     requests: ReadonlyArray<Request>,
     onTrouble: (trouble: Trouble) => void
-  ): Effect.Effect<ReadonlyArray<Request>> {
+  ): Effect.Effect<() => ReadonlyArray<Request>> {
     const batch = batchOf(requests)
     const { buckets, joint, left } = batch
     const now = monotonicMicros(this.clock)
@@ -454,12 +454,12 @@ export class RedisBuckets {
       onRetry: onTrouble
     })
     return Effect.match(ran, {
-      onFailure: (error) => {
+      onFailure: (error) => () => {
         for (const { requests } of buckets.values()) for (const request of requests) this.fail(request, error)
         for (const request of joint) this.fail(request, error)
         return left
       },
-      onSuccess: (reply) => {
+      onSuccess: (reply) => () => {
         const serverNow = reply.number()
         const decided = reply.number()
         this.serverAhead = serverNow - monotonicMicros(this.clock)

@@ -273,7 +273,7 @@ class RemoteSemaphore {
   private call(
     requests: ReadonlyArray<Request>,
     onTrouble: (trouble: Trouble) => void
-  ): Effect.Effect<ReadonlyArray<Request>> {
+  ): Effect.Effect<() => ReadonlyArray<Request>> {
     const { client, process } = this.around
     const now = this.now()
     const deadline = Math.max(...requests.map((request) => request.deadline))
@@ -298,23 +298,25 @@ class RemoteSemaphore {
       }
     })
     return Effect.match(ran, {
-      onFailure: (error) => {
+      onFailure: (error) => () => {
         for (const request of requests) this.fail(request, error)
         return []
       },
-      onSuccess: ([time, next, notices, results]) => {
-        this.isKnown ||= results.some(([answer]) => provesKnown.has(answer))
-        this.serverAhead = time - this.now()
-        for (const [index, request] of requests.entries()) {
-          const result = results[index]
-          if (result !== undefined) request.answer(Exit.succeed(result))
+      onSuccess:
+        ([time, next, notices, results]) =>
+        () => {
+          this.isKnown ||= results.some(([answer]) => provesKnown.has(answer))
+          this.serverAhead = time - this.now()
+          for (const [index, request] of requests.entries()) {
+            const result = results[index]
+            if (result !== undefined) request.answer(Exit.succeed(result))
+          }
+          for (const notice of notices) this.hear(notice)
+          // A reply that was lost may have held notices.
+          if (isRepeated) this.keepWaiters()
+          this.expectChance(next)
+          return []
         }
-        for (const notice of notices) this.hear(notice)
-        // A reply that was lost may have held notices.
-        if (isRepeated) this.keepWaiters()
-        this.expectChance(next)
-        return []
-      }
     })
   }
 
@@ -420,7 +422,7 @@ class RemoteSemaphore {
     }
     this.lastUsed = this.now()
     const wasHeld = this.unreleased.delete(id) && !place?.isReclaiming
-    this.send("release", ["release", id], lease, wasHeld ? this.home : this.lane)
+    this.send("release", ["release", id], lease, wasHeld && this.lane.isBusy ? this.home : this.lane)
   }
 
   /** Redis doesn't vouch for the permits any more. They are not released before the work has stopped. */

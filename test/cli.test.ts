@@ -317,16 +317,42 @@ describe("steindamm", () => {
     })
   )
 
-  it.live("finds limiters that share a tag with others by their name", () =>
+  it.live("finds limiters with tags by their names, and tells those of one name apart by their tags", () =>
     Effect.gen(function* () {
       const one = backend(inject("redisUrl"))
       yield* Effect.gen(function* () {
-        const semaphore = yield* Semaphore.make({ name: "seats", tag: "airline" })
-        yield* semaphore.acquire()
-        const [report] = decodeInspect(succeeded(yield* one.run("inspect", "seats", "--json"))).limiters
-        assert.strictEqual(report?.name, "seats")
-        assert.strictEqual(report?.tag, "airline")
+        const tags = ["airline", "theatre"]
+        for (const tag of tags) {
+          const semaphore = yield* Semaphore.make({ name: "seats", tag })
+          yield* semaphore.acquire()
+        }
+        const tagsOf = (ended: Ended) => decodeInspect(succeeded(ended)).limiters.map(({ tag }) => tag)
+        assert.sameMembers(tagsOf(yield* one.run("inspect", "seats", "--json")), tags)
+        assert.deepStrictEqual(tagsOf(yield* one.run("inspect", "seats", "--json", "--tag", "theatre")), ["theatre"])
+        assert.include(failed(yield* one.run("inspect", "seats", "--tag", "bus")), `with the tag "bus"`)
+
+        assert.include(failed(yield* one.run("resize", "seats", "7")), "--tag")
+        assert.strictEqual(
+          decodeResize(succeeded(yield* one.run("resize", "seats", "7", "--tag", "airline", "--json"))).tag,
+          "airline"
+        )
+        const capacities = yield* Effect.forEach(tags, (tag) =>
+          Effect.flatMap(Semaphore.make({ name: "seats", tag }), ({ state }) =>
+            Effect.map(state, ({ capacity }) => capacity)
+          )
+        )
+        assert.deepStrictEqual(capacities, [7, 5])
       }).pipe(Effect.provide(limits(one, false)))
+    })
+  )
+
+  it.live("asks a server that does not let it ask what kind of server it is", () =>
+    Effect.gen(function* () {
+      const server = yield* startServer()
+      yield* server.command("ACL", "SETUSER", "narrow", "on", "nopass", "~*", "&*", "+@all", "-info")
+      const url = server.url.replace("//", "//narrow:any@")
+      const ended = yield* Effect.promise(() => runToEnd([...steindamm, "inspect", "x", "--redis", url]))
+      assert.include(failed(ended), `remembers no limiter "x"`)
     })
   )
 

@@ -4,7 +4,7 @@
 import * as Command from "effect/cli/Command"
 import * as Effect from "effect/Effect"
 import { Limiters } from "./limiters.ts"
-import { kindFlag, limitersNamed, nameArgument, nounOf, quoted } from "./named.ts"
+import { kindFlag, limitersNamed, nameInput, nounOf, quoted } from "./named.ts"
 import { print } from "./output.ts"
 import { amount, duration, perSecond } from "./render/quantities.ts"
 import { type Column, tableLines } from "./render/table.ts"
@@ -14,10 +14,10 @@ import { limitersOfOptions } from "./steindamm.ts"
 
 export const inspect = Command.make(
   "inspect",
-  { name: nameArgument, kind: kindFlag },
-  Effect.fnUntraced(function* ({ name, kind }) {
+  { ...nameInput, kind: kindFlag },
+  Effect.fnUntraced(function* (names) {
     const { redis, prefix } = yield* Limiters
-    const reports = (yield* limitersNamed(name, kind)).map(({ report }) => report)
+    const reports = (yield* limitersNamed(names)).map(({ report }) => report)
     yield* print(
       { redis, prefix, limiters: reports },
       reports.flatMap((report, index) => [...(index === 0 ? [] : [emptyLine]), ...reportLines(report)])
@@ -34,7 +34,7 @@ export const inspect = Command.make(
 const reportLines = (report: LimiterReport): ReadonlyArray<Line> => [
   [
     strong(`${nounOf[report.kind]} ${quoted(report.name)}`),
-    ...(report.tag === null ? [] : [plain(`  decided together with ${quoted(report.tag)}`)])
+    ...(report.tag === null ? [] : [plain(`  tag ${quoted(report.tag)}`)])
   ],
   ...(report.kind === "token-bucket" ? bucketLines(report) : semaphoreLines(report))
 ]

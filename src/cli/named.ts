@@ -12,8 +12,6 @@ import { type Problem, problem } from "./problem.ts"
 import { printable } from "./render/quantities.ts"
 import type { KindName, LimiterReport } from "./report.ts"
 
-export const nameArgument = Argument.String("name").pipe(Argument.withDescription("The limiter's name"))
-
 export const kindFlag = Flag.Literals("kind", ["token-bucket", "semaphore"]).pipe(
   Flag.withDescription("Which one, if a token bucket and a semaphore have the same name"),
   Flag.optional
@@ -25,22 +23,39 @@ export const nounOf: Record<KindName, string> = { "token-bucket": "token bucket"
 
 export const quoted = (name: string): string => `"${printable(name)}"`
 
+/** What tells a limiter from others. */
+export const nameInput = {
+  name: Argument.String("name").pipe(Argument.withDescription("The limiter's name")),
+  tag: Flag.String("tag").pipe(
+    Flag.withMetavar("<tag>"),
+    Flag.withDescription("The limiter's tag, if limiters of the same name have different ones"),
+    Flag.optional
+  )
+}
+
+export interface Names {
+  readonly name: string
+  readonly kind: Option.Option<KindName>
+  readonly tag: Option.Option<string>
+}
+
 export interface Known {
   readonly limiter: LimiterAddress
   readonly report: LimiterReport
 }
 
-/** No name has more than a few: one of each kind, alone and with each tag. */
+/** No name has more than a few: one of each kind with each tag. */
 const most = 100
 
 /**
- * All that have the name: those that stand alone, and if there are none those that share a tag with others. Fails if
- * Redis remembers none.
+ * All that have the name: with the tag that is named, or without any, or if there are none, those with whatever tag.
+ * Fails if Redis remembers none.
  */
-export const limitersNamed = Effect.fnUntraced(function* (
-  name: string,
-  kind: Option.Option<KindName>
-): Effect.fn.Return<ReadonlyArray<Known>, Problem, Limiters> {
+export const limitersNamed = Effect.fnUntraced(function* ({
+  name,
+  kind,
+  tag
+}: Names): Effect.fn.Return<ReadonlyArray<Known>, Problem, Limiters> {
   const limiters = yield* Limiters
   const kinds = Option.match(kind, { onNone: () => Object.values(kindOf), onSome: (one) => [kindOf[one]] })
   const look = (addresses: ReadonlyArray<LimiterAddress>) =>
@@ -50,26 +65,37 @@ export const limitersNamed = Effect.fnUntraced(function* (
       ),
       (known) => known.flat()
     )
-  const alone = yield* look(kinds.map((kind) => ({ kind, name })))
-  if (alone.length > 0) return alone
+  const tagged = Option.isSome(tag) ? { tag: tag.value } : {}
+  const named = yield* look(kinds.map((kind) => ({ kind, name, ...tagged })))
+  if (named.length > 0) return named
   const found = yield* limiters.find({
-    accepts: (limiter) => limiter.name === name && limiter.tag !== undefined && kinds.includes(limiter.kind),
+    accepts: (limiter) => Option.isNone(tag) && limiter.name === name && kinds.includes(limiter.kind),
     most
   })
-  const tagged = yield* look(found.limiters)
-  if (tagged.length > 0) return tagged
+  const others = yield* look(found.limiters)
+  if (others.length > 0) return others
+  return yield* unknown({ name, kind, tag }, found.isCut)
+})
+
+const unknown = Effect.fnUntraced(function* ({ name, kind, tag }: Names, isCut: boolean) {
+  const { redis, prefix } = yield* Limiters
   const noun = Option.match(kind, { onNone: () => "limiter", onSome: (one) => nounOf[one] })
+  const withTag = Option.match(tag, { onNone: () => "", onSome: (one) => ` with the tag ${quoted(one)}` })
+  const why = isCut
+    ? "if it has a tag, name it by --tag, for there are too many keys to look through"
+    : "it is not in use, or idle for so long that it was forgotten"
   return yield* problem(
-    `Redis at ${limiters.redis} remembers no ${noun} ${quoted(name)} under the prefix ${quoted(limiters.prefix)}: it is not in use, or idle for so long that it was forgotten`
+    `Redis at ${redis} remembers no ${noun} ${quoted(name)}${withTag} under the prefix ${quoted(prefix)}: ${why}`
   )
 })
 
 /** The one that is meant, for what changes it. */
-export const limiterNamed = Effect.fnUntraced(function* (
-  name: string,
-  kind: Option.Option<KindName>
-): Effect.fn.Return<Known, Problem, Limiters> {
-  const [one, ...others] = yield* limitersNamed(name, kind)
+export const limiterNamed = Effect.fnUntraced(function* (names: Names): Effect.fn.Return<Known, Problem, Limiters> {
+  const [one, ...others] = yield* limitersNamed(names)
   if (one !== undefined && others.length === 0) return one
-  return yield* problem(`More than one limiter has the name ${quoted(name)}: say which by --kind`)
+  return yield* problem(`More than one limiter has the name ${quoted(names.name)}: say which by --kind or --tag`)
 })
+
+/** For what only semaphores can do. */
+export const semaphoreNamed = (names: Omit<Names, "kind">): Effect.Effect<Known, Problem, Limiters> =>
+  limiterNamed({ ...names, kind: Option.some("semaphore") })

@@ -4,6 +4,7 @@
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
 import { Cluster, Redis } from "ioredis"
+import { isReply } from "../internal/redisFailure.ts"
 import { type Problem, problem } from "./problem.ts"
 import { addressText, type RedisAddress } from "./redisAddress.ts"
 
@@ -36,7 +37,10 @@ const whyOf = (error: unknown): string => {
 export const ask = <A>(address: RedisAddress, question: () => Promise<A>): Effect.Effect<A, Problem> =>
   Effect.tryPromise({
     try: question,
-    catch: (error) => problem(`Redis at ${addressText(address)} does not answer: ${whyOf(error)}`)
+    catch: (error) => {
+      const verb = error instanceof Error && isReply(error) ? "refuses" : "does not answer"
+      return problem(`Redis at ${addressText(address)} ${verb}: ${whyOf(error)}`)
+    }
   })
 
 const visit = <Client extends Redis | Cluster>(
@@ -53,6 +57,10 @@ const visit = <Client extends Redis | Cluster>(
     })
   )
 
+/** Whoever may not ask what kind of server it is has to say so by `--cluster`. */
+const unlessForbidden = (error: Error): string | Promise<never> =>
+  error.message.startsWith("NOPERM") ? "" : Promise.reject(error)
+
 /** The address as it turns out: a server that is a node of a cluster is asked as one. */
 export const recognized = (address: RedisAddress): Effect.Effect<RedisAddress, Problem> =>
   address.isCluster
@@ -60,7 +68,7 @@ export const recognized = (address: RedisAddress): Effect.Effect<RedisAddress, P
     : Effect.scoped(
         Effect.gen(function* () {
           const server = yield* visit(address, () => new Redis(address.urls[0], impatient))
-          const info = yield* ask(address, () => server.info("cluster"))
+          const info = yield* ask(address, () => server.info("cluster").catch(unlessForbidden))
           return { ...address, isCluster: /cluster_enabled:1/.test(info) }
         })
       )

@@ -4,9 +4,8 @@
 import * as Argument from "effect/cli/Argument"
 import * as Command from "effect/cli/Command"
 import * as Effect from "effect/Effect"
-import * as Option from "effect/Option"
 import { Limiters } from "./limiters.ts"
-import { limiterNamed, nameArgument, quoted } from "./named.ts"
+import { nameInput, quoted, semaphoreNamed } from "./named.ts"
 import { print } from "./output.ts"
 import { type Problem, problem } from "./problem.ts"
 import { plain } from "./render/text.ts"
@@ -16,14 +15,14 @@ import { limitersOfOptions } from "./steindamm.ts"
 export const release = Command.make(
   "release",
   {
-    name: nameArgument,
+    ...nameInput,
     id: Argument.String("id").pipe(Argument.withDescription("The holder's id, as inspect shows it"))
   },
-  Effect.fnUntraced(function* ({ name, id }) {
+  Effect.fnUntraced(function* ({ id, ...names }) {
     const { redis, prefix, revoke } = yield* Limiters
-    const { limiter, report } = yield* limiterNamed(name, Option.some("semaphore"))
+    const { limiter, report } = yield* semaphoreNamed(names)
     if (!(yield* revoke(limiter, id))) return yield* holdsNothing(report, id)
-    const { kind, tag } = report
+    const { kind, name, tag } = report
     yield* print({ redis, prefix, kind, name, tag, id, released: true }, [
       [plain(`Released: ${quoted(id)} holds nothing of semaphore ${quoted(name)} any more. Its process is told.`)]
     ])

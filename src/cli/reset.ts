@@ -9,7 +9,7 @@ import * as Prompt from "effect/cli/Prompt"
 import { TerminalCapabilities } from "effect/cli/TerminalCapabilities"
 import * as Effect from "effect/Effect"
 import { Limiters } from "./limiters.ts"
-import { kindFlag, limiterNamed, nameArgument, nounOf, quoted } from "./named.ts"
+import { kindFlag, limiterNamed, nameInput, nounOf, quoted } from "./named.ts"
 import { print } from "./output.ts"
 import { misuse, problem } from "./problem.ts"
 import { amount, counted } from "./render/quantities.ts"
@@ -19,16 +19,16 @@ import { limitersOfOptions, steindamm, switchFlag } from "./steindamm.ts"
 
 export const reset = Command.make(
   "reset",
-  { name: nameArgument, kind: kindFlag, yes: switchFlag("yes", "Don't ask first").pipe(Flag.withAlias("y")) },
-  Effect.fnUntraced(function* ({ name, kind, yes }) {
+  { ...nameInput, kind: kindFlag, yes: switchFlag("yes", "Don't ask first").pipe(Flag.withAlias("y")) },
+  Effect.fnUntraced(function* ({ yes, ...names }) {
     const limiters = yield* Limiters
     const { redis, prefix } = limiters
-    const { limiter, report } = yield* limiterNamed(name, kind)
+    const { limiter, report } = yield* limiterNamed(names)
     if (!yes) yield* confirmed(report)
     yield* limiters.reset(limiter)
-    const { kind: kindName, tag } = report
-    yield* print({ redis, prefix, kind: kindName, name, tag, reset: true }, [
-      [plain(`Reset: ${nounOf[kindName]} ${quoted(name)} starts anew.`)]
+    const { kind, name, tag } = report
+    yield* print({ redis, prefix, kind, name, tag, reset: true }, [
+      [plain(`Reset: ${nounOf[kind]} ${quoted(name)} starts anew.`)]
     ])
   })
 ).pipe(

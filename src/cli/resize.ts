@@ -4,11 +4,10 @@
 import * as Argument from "effect/cli/Argument"
 import * as Command from "effect/cli/Command"
 import * as Effect from "effect/Effect"
-import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
 import { maxCapacity } from "../internal/options.ts"
 import { Limiters } from "./limiters.ts"
-import { limiterNamed, nameArgument, quoted } from "./named.ts"
+import { nameInput, quoted, semaphoreNamed } from "./named.ts"
 import { print } from "./output.ts"
 import { plain } from "./render/text.ts"
 import { limitersOfOptions } from "./steindamm.ts"
@@ -20,14 +19,14 @@ const capacityArgument = Argument.Int("capacity").pipe(
 
 export const resize = Command.make(
   "resize",
-  { name: nameArgument, capacity: capacityArgument },
-  Effect.fnUntraced(function* ({ name, capacity }) {
+  { ...nameInput, capacity: capacityArgument },
+  Effect.fnUntraced(function* ({ capacity, ...names }) {
     const limiters = yield* Limiters
     const { redis, prefix } = limiters
-    const { limiter, report } = yield* limiterNamed(name, Option.some("semaphore"))
+    const { limiter, report } = yield* semaphoreNamed(names)
     yield* limiters.resize(limiter, capacity)
     const before = report.capacity
-    const { kind, tag } = report
+    const { kind, name, tag } = report
     const now = capacity === 0 ? "what its programs say" : String(capacity)
     yield* print({ redis, prefix, kind, name, tag, capacity: capacity === 0 ? null : capacity, before }, [
       [plain(`The capacity of semaphore ${quoted(name)} is ${now}${before === null ? "" : `; it was ${before}`}.`)]

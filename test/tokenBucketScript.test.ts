@@ -87,13 +87,24 @@ const decodeAll = (
     assert.strictEqual(alike, 0)
     return [known, ...answers]
   })
-  const together = joint.flatMap(({ members, times }) =>
-    Array.from({ length: times }, () => {
-      const [code = 0, value = 0, part = 0] = numbers(3)
-      if (code !== 0) return [code, value, part, ...members.flatMap(() => [0, 0, 0, 0, 0, 0])]
-      return [code, Math.max(0, value - (now - decided)), part, ...members.flatMap(() => numbers(6))]
-    })
-  )
+  const together = joint.flatMap(({ members, times }) => {
+    const replies: Array<ReadonlyArray<number>> = []
+    while (replies.length < times) {
+      const [alike = 0, code = 0, value = 0, part = 0] = numbers(4)
+      const rows = members.map(() => (code === 0 ? numbers(6) : [0, 0, 0, 0, 0, 0]))
+      const wait = code === 0 ? Math.max(0, value - (now - decided)) : value
+      for (let n = 0; n < alike; n++) {
+        const own = members.map(([, amount], index) => {
+          const [serial = 0, beforeSerial = 0, beforeGap = 0, taken = 0, ...before] = rows[index] ?? []
+          if (code !== 0) return [0, 0, 0, 0, 0, 0]
+          return [serial + n, beforeSerial, beforeGap, taken + n * amount, ...before]
+        })
+        replies.push([code, wait, part, ...own.flat()])
+      }
+    }
+    assert.strictEqual(replies.length, times)
+    return replies
+  })
   assert.strictEqual(at, bytes.length)
   return [now, 0, ...answers, ...together.flat()]
 }

@@ -40,26 +40,53 @@ export class JointReserve extends Asked<JointAnswer> {
     this.maxWait = maxWait
   }
 
+  isLike(other: JointReserve | undefined): boolean {
+    return (
+      other !== undefined &&
+      other.maxWait === this.maxWait &&
+      other.parts.length === this.parts.length &&
+      other.parts.every(({ bucket, amount }, index) => {
+        const part = this.parts[index]
+        return part?.bucket.key === bucket.key && part.amount === amount
+      })
+    )
+  }
+
   /** How long to wait at least and at most; to the millisecond, so that those who came together ask alike. */
   waitsFrom(now: number): readonly [minWait: number, maxWait: number] {
     const until = (moment: number) => Math.max(0, Math.ceil((moment - now) / 1000) * 1000)
     const maxWait = this.maxWait === maxSpan ? maxSpan : Math.min(this.maxWait, until(this.deadline))
     return [until(this.earliest), maxWait]
   }
+}
 
-  /** Reads the script's answer. */
-  read({ number }: TokenBucketReply, elapsed: number): JointOutcome | undefined {
-    const [code, value, place] = [number(), number(), number()]
+/** Reads the answers to requests, of which so many in a row are alike; undefined where a key answered with an error. */
+export const readJoint = (
+  { number }: TokenBucketReply,
+  elapsed: number
+): ((request: JointReserve) => JointOutcome | undefined) => {
+  let [alike, code, value, place] = [0, 0, 0, 0]
+  let reservations: ReadonlyArray<Reservation> = []
+  const read = (amount: number): Reservation => {
+    const [serial, beforeSerial, beforeGap, taken] = [number(), number(), number(), number()]
+    const [level, ahead] = [number(), number()]
+    const reservation = { amount, serial, beforeSerial, beforeGap, taken }
+    return ahead < 0 ? reservation : { ...reservation, before: { level, ahead } }
+  }
+  const next = (one: Reservation): Reservation => ({
+    ...one,
+    serial: one.serial + 1,
+    taken: one.taken + one.amount
+  })
+  return ({ parts }) => {
+    if (alike === 0) {
+      ;[alike, code, value, place] = [number(), number(), number(), number()]
+      if (code === 0) reservations = parts.map(({ amount }) => read(amount))
+    } else if (code === 0) reservations = reservations.map(next)
+    alike--
     if (code === 1) return { _tag: "TooLong", wait: value, part: place - 1 }
     if (code === 2) return { _tag: "Empty", available: value, part: place - 1 }
-    if (code === 3) return undefined
-    const reservations = this.parts.map(({ amount }): Reservation => {
-      const [serial, beforeSerial, beforeGap, taken] = [number(), number(), number(), number()]
-      const [level, ahead] = [number(), number()]
-      const reservation = { amount, serial, beforeSerial, beforeGap, taken }
-      return ahead < 0 ? reservation : { ...reservation, before: { level, ahead } }
-    })
-    return { _tag: "Reserved", wait: Math.max(0, value - elapsed), reservations }
+    return code === 3 ? undefined : { _tag: "Reserved", wait: Math.max(0, value - elapsed), reservations }
   }
 }
 

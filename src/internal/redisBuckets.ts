@@ -11,7 +11,7 @@ import type { RedisClient } from "../RedisClient.ts"
 import { maxSpan, type Outcome, type Reservation } from "./bucket.ts"
 import type { Answer, BucketHome, BucketStore, JointAnswer, JointPart } from "./bucketLimiter.ts"
 import type { Restore } from "./bucketWaiters.ts"
-import { JointReserve, jointWords, type RedisBucket } from "./jointReserve.ts"
+import { JointReserve, jointWords, type RedisBucket, readJoint } from "./jointReserve.ts"
 import { Asked, Lane, type Traffic, type Trouble } from "./lane.ts"
 import type { BucketConfig } from "./options.ts"
 import { failedReply } from "./redisFailure.ts"
@@ -195,7 +195,7 @@ const batchOf = (requests: ReadonlyArray<Request>): Batch => {
   }
   const fits = (request: Request): boolean => {
     if (request instanceof JointReserve) {
-      operations += request.parts.length
+      if (!request.isLike(joint.at(-1))) operations += request.parts.length
       if (operations > maxOperations && joint.length > 0) return false
       if (!request.parts.every(({ bucket }) => enter(bucket) !== undefined)) return false
       joint.push(request)
@@ -488,8 +488,9 @@ export class RedisBuckets {
         else request.answer(Exit.succeed(Array.from({ length: request.answers }, reply.number)))
       }
     }
+    const nextJoint = readJoint(reply, elapsed)
     for (const request of joint) {
-      const outcome = request.read(reply, elapsed)
+      const outcome = nextJoint(request)
       const keys = request.parts.map(({ bucket }) => bucket.key)
       const failure = keys.map((key) => failures.get(key)).find((failure) => failure !== undefined)
       if (failure !== undefined) this.fail(request, failure)

@@ -506,9 +506,10 @@ export const tokenBucketScript: string = `-- Token buckets: decide about request
 --           giveBack  what was returned
 --           look      available wait nextToken (a wait of -1: none would help)
 --       then for each request to several buckets
---         0 wait 0, and for each bucket: serial beforeSerial beforeGap taken level ahead
---         | 1 wait bucket (too long) | 2 available bucket (empty) | 3 0 bucket (its key answered with an error), with the
---         bucket's place in the request
+--         times code value bucket, as often as it needs for all of them, alike as above
+--         code 0: value is the wait, 1: it would be this, too long, 2: a quota has only this left, 3: a key answered with an
+--         error; bucket is the place, in the request, of the one that refuses
+--         and if the code is 0, for each bucket: serial beforeSerial beforeGap taken level ahead
 
 local tonumber, fmod, floor, max, min = tonumber, math.fmod, math.floor, math.max, math.min
 local pack = struct.pack
@@ -678,7 +679,7 @@ local function makeRest()
     if not busy then state.since = state.serial + 1 end
   end
 
-  local function reserveAt(state, amount, runs)
+  local function reserveAt(state, amount, runs, alike)
     local beforeSerial, beforeGap, level, slot, ahead = state.tailSerial, runs - state.tail, state.level, state.slot, -1
     if runs > runsAt(state, amount) then
       holdOff(state, runs)
@@ -686,22 +687,29 @@ local function makeRest()
     else
       level = 0
     end
-    local serial, taken = take(state, amount, runs, 1)
+    local serial, taken = take(state, amount, runs, alike)
     return serial, beforeSerial, beforeGap, taken, level, ahead
   end
 
-  -- Gives 0 wait, 1 wait (too long) or 2 available (empty), and the place of the bucket that refuses.
-  local function waitTogether(states, amounts, minWait, maxWait)
+  -- Decides about as many of these requests as are answered alike. Gives how many, 0 wait, 1 wait (too long) or 2
+  -- available (empty), and the place of the bucket that refuses.
+  local function waitTogether(states, amounts, minWait, maxWait, times)
     local wait, slowest = minWait, 1
     for part = 1, #states do
       local state = states[part]
       local runs = runsAt(state, amounts[part])
-      if not runs and state.amount == 0 then return 2, max(0, state.level), part end
+      if not runs and state.amount == 0 then return times, 2, max(0, state.level), part end
       local own = runs and runs - now or math.huge
       if own > wait then wait, slowest = own, part end
     end
-    if wait > maxWait then return 1, min(wait, maxSpan), slowest end
-    return 0, wait, 0
+    if wait > maxWait then return times, 1, min(wait, maxSpan), slowest end
+    local alike = wait == 0 and times or 1
+    for part = 1, alike > 1 and #states or 0 do
+      local state, amount = states[part], amounts[part]
+      alike = min(alike, floorDivide(state.level, amount))
+      if state.taken + alike * amount > maxCount then alike = 1 end
+    end
+    return alike, 0, wait, 0
   end
 
   local function asBefore(state, reserved, taken, level, ahead)
@@ -939,18 +947,19 @@ while ARGV[argument] do
     if parts[part].failed then failed = failed or part end
     argument = argument + 2
   end
-  for _ = 1, times do
-    local code, value, refusing = 3, 0, failed
-    if not failed then code, value, refusing = the('waitTogether')(states, amounts, minWait, maxWait) end
-    answers[#answers + 1] = pack('<ddd', code, value, refusing)
+  repeat
+    local alike, code, value, refusing = times, 3, 0, failed
+    if not failed then alike, code, value, refusing = the('waitTogether')(states, amounts, minWait, maxWait, times) end
+    answers[#answers + 1] = pack('<dddd', alike, code, value, refusing)
     for part = 1, failed and 0 or size do
       local bucket = parts[part]
       if code == 0 then
-        answers[#answers + 1] = pack('<dddddd', the('reserveAt')(bucket.state, amounts[part], now + value))
+        answers[#answers + 1] = pack('<dddddd', the('reserveAt')(bucket.state, amounts[part], now + value, alike))
       end
       if code == 0 or bucket.starts or bucket.state.amount == 0 then bucket.changed = true end
     end
-  end
+    times = times - alike
+  until times == 0
 end
 
 local saves = {}

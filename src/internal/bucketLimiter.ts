@@ -5,6 +5,7 @@ import type * as Clock from "effect/Clock"
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
+import type * as Result from "effect/Result"
 import type * as Scope from "effect/Scope"
 import { type BackendError, type InvalidOptions, MaxSleepExceeded, NoTokensAvailable } from "../Errors.ts"
 import type {
@@ -31,6 +32,8 @@ export interface Answer {
 /** What one request needs of one of several buckets. */
 export interface JointPart {
   readonly config: BucketConfig
+  /** Tells it from all other buckets of its layer. */
+  readonly identity: string
   readonly amount: number
 }
 
@@ -42,6 +45,8 @@ export interface JointAnswer {
 
 /** Where buckets live together that are decided about in one step. */
 export interface BucketHome {
+  /** As `BucketStore.takeNow`, of several buckets: of all or of none. */
+  readonly takeNow?: (parts: ReadonlyArray<JointPart>, clock: Clock.Clock) => boolean
   /** Decides about a request to several buckets, all of which have this home; otherwise as `BucketStore.reserve`. */
   readonly reserve: <A, E, R>(
     parts: ReadonlyArray<JointPart>,
@@ -97,7 +102,7 @@ export interface BucketMember {
   /** Tells, once, that it is used with other options elsewhere. */
   readonly warning: Effect.Effect<void>
   /** Checks a number of tokens, and gives units. */
-  readonly units: (n: number) => Effect.Effect<number, InvalidOptions>
+  readonly units: (n: number) => Result.Result<number, InvalidOptions>
   readonly permitOf: (reservation: Reservation, waited: number) => TokenBucketPermit
 }
 
@@ -284,7 +289,9 @@ export const makeBucketLimiter = (
     ...onceFor(reservation)
   })
 
-  const units = (n: number) => Effect.fromResult(tokensArgument(name, n, capacity))
+  const checkedUnits = (n: number) => tokensArgument(name, n, capacity)
+
+  const units = (n: number) => Effect.fromResult(checkedUnits(n))
 
   const unitsOrDefault = (n: number | undefined): Effect.Effect<number, InvalidOptions> =>
     n === undefined ? Effect.succeed(config.tokensToConsume) : units(n)
@@ -340,7 +347,7 @@ export const makeBucketLimiter = (
   const withPermit = guard(config.tokensToConsume)
 
   return {
-    [member]: { kind: "TokenBucket", config, identity, store, waiters, warning, units, permitOf },
+    [member]: { kind: "TokenBucket", config, identity, store, waiters, warning, units: checkedUnits, permitOf },
     kind: "TokenBucket",
     name,
     maxSleep: durationOf(maxSleep),

@@ -5,6 +5,7 @@
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
+import * as Result from "effect/Result"
 import * as Scope from "effect/Scope"
 import { type BackendError, InvalidOptions, MaxSleepExceeded, NoTokensAvailable, type PermitLost } from "../Errors.ts"
 import type { AnyLimiter, JointLimiter, JointMember } from "../Limiter.ts"
@@ -13,11 +14,18 @@ import type { TokenBucketState } from "../TokenBucket.ts"
 import { maxSpan } from "./bucket.ts"
 import { runReserved } from "./bucketLimiter.ts"
 import { BucketWaiters, type Restore } from "./bucketWaiters.ts"
-import { type BucketPart, JointPromise, type JointRefusal, noTokens, promiseTogether } from "./jointPromise.ts"
+import {
+  type BucketPart,
+  type HomeParts,
+  homesOf,
+  JointPromise,
+  type JointRefusal,
+  promiseTogether
+} from "./jointPromise.ts"
 import { type Member, memberOf } from "./memberLimiter.ts"
 import { durationOf, invalidPermits, tokensOf } from "./options.ts"
 import type { Grant, SemaphoreMember } from "./semaphoreLimiter.ts"
-import { currentMicros, fiberMicros, until } from "./time.ts"
+import { fiberMicros, monotonicMicros, until } from "./time.ts"
 import { watchedOf } from "./watchedLimiter.ts"
 
 /** What work takes of one semaphore. */
@@ -28,7 +36,7 @@ interface SemaphorePart {
 
 /** What work takes of each limiter. */
 interface Need {
-  readonly buckets: ReadonlyArray<BucketPart>
+  readonly homes: ReadonlyArray<HomeParts>
   /** By name: if all take them in one order, no two wait for each other. */
   readonly semaphores: ReadonlyArray<SemaphorePart>
 }
@@ -111,20 +119,24 @@ export const makeJointLimiter = <const Members extends ReadonlyArray<JointMember
   // With waiters of other limiters of the same buckets they are interchangeable only where all buckets are of one home.
   const waiters = (isAtomic ? buckets[0]?.waiters : undefined) ?? new BucketWaiters()
 
-  const needOf = Effect.fnUntraced(function* (n: number): Effect.fn.Return<Need, InvalidOptions> {
-    const need = { buckets: [] as Array<BucketPart>, semaphores: [] as Array<SemaphorePart> }
+  const needOf = (n: number): Result.Result<Need, InvalidOptions> => {
+    const buckets: Array<BucketPart> = []
+    const semaphores: Array<SemaphorePart> = []
     for (const { member, permits } of entries) {
       if (member.kind === "Semaphore") {
-        need.semaphores.push({ member, permits: yield* member.permits(n * (permits ?? 1)) })
+        const checked = member.permits(n * (permits ?? 1))
+        if (Result.isFailure(checked)) return Result.fail(checked.failure)
+        semaphores.push({ member, permits: checked.success })
       } else {
-        const { config } = member
-        const amount = yield* member.units(n * (permits ?? tokensOf(config.tokensToConsume)))
-        if (amount > 0) need.buckets.push({ member, config, amount })
+        const { config, identity } = member
+        const checked = member.units(n * (permits ?? tokensOf(config.tokensToConsume)))
+        if (Result.isFailure(checked)) return Result.fail(checked.failure)
+        if (checked.success > 0) buckets.push({ member, config, identity, amount: checked.success })
       }
     }
-    need.semaphores.sort((one, other) => (one.member.identity < other.member.identity ? -1 : 1))
-    return need
-  })
+    semaphores.sort((one, other) => (one.member.identity < other.member.identity ? -1 : 1))
+    return Result.succeed({ homes: homesOf(buckets), semaphores })
+  }
 
   const tooLong = (of: Member, wait?: number) =>
     new MaxSleepExceeded({
@@ -141,59 +153,85 @@ export const makeJointLimiter = <const Members extends ReadonlyArray<JointMember
     return new NoTokensAvailable({ name: part.config.name, available, requested })
   }
 
-  // A continuation instead of a generator: the place in line has to be taken in the step in which the promise is made.
-  const takeTokens = (
-    parts: ReadonlyArray<BucketPart>,
+  // Continuations: this is the path of every request, and the place in line has to be taken in the step in which the
+  // promise is made.
+  const takeTokens = <A, E, R>(
+    homes: ReadonlyArray<HomeParts>,
     deadline: number,
-    restore: Restore
-  ): Effect.Effect<JointPromise, BackendError | Refused> =>
-    promiseTogether(parts, deadline, restore, (answer): Effect.Effect<JointPromise, BackendError | Refused> => {
+    restore: Restore,
+    onTaken: (promise: JointPromise) => Effect.Effect<A, E, R>
+  ): Effect.Effect<A, E | BackendError | Refused, R> =>
+    promiseTogether(homes, deadline, restore, (answer): Effect.Effect<A, E | BackendError | Refused, R> => {
       if (!(answer instanceof JointPromise)) return Effect.fail(refusal(answer))
       const fiber = Fiber.getCurrent() as Fiber.Fiber<unknown>
-      if (answer.due <= fiberMicros(fiber)) return Effect.succeed(answer)
-      const identities = parts.map(({ member }) => member.identity)
-      const cost = JSON.stringify(parts.map(({ amount }, index) => [identities[index], amount]))
+      if (answer.due <= fiberMicros(fiber)) return onTaken(answer)
+      const identities = answer.parts.map(({ identity }) => identity)
+      const cost = JSON.stringify(answer.parts.map(({ identity, amount }) => [identity, amount]))
       const waiting = waiters.wait(fiber, identities, cost, answer, restore)
       // Otherwise one of the buckets was paused, and they have to be asked anew.
       return Effect.flatMap(waiting, (served) =>
-        served === undefined ? takeTokens(parts, deadline, restore) : Effect.succeed(served)
+        served === undefined ? takeTokens(homes, deadline, restore, onTaken) : onTaken(served)
       )
     })
 
-  const takePermits = Effect.fnUntraced(function* (
+  const takePermits = (
     { member, permits }: SemaphorePart,
     deadline: number,
     restore: Restore
-  ): Effect.fn.Return<Grant, BackendError | InvalidOptions | Refused> {
+  ): Effect.Effect<Grant, BackendError | InvalidOptions | Refused> => {
     const { store, config } = member
-    const free = store.takeNow?.(permits)
-    if (free !== undefined) return free
-    const answer = yield* store.take(permits, yield* until(deadline), restore, Effect.succeed)
-    if (!("_tag" in answer)) return answer
-    return yield* answer._tag === "TimeUp" ? tooLong(member) : invalidPermits(config.name, permits, answer.capacity)
-  })
+    return Effect.flatMap(until(deadline), (left) =>
+      store.take(permits, left, restore, (answer): Effect.Effect<Grant, InvalidOptions | Refused> => {
+        if (!("_tag" in answer)) return Effect.succeed(answer)
+        return Effect.fail(
+          answer._tag === "TimeUp" ? tooLong(member) : invalidPermits(config.name, permits, answer.capacity)
+        )
+      })
+    )
+  }
+
+  /** Goes on from the `at`th semaphore; those before it are held. */
+  const takeAllPermits = <A, E, R>(
+    semaphores: ReadonlyArray<SemaphorePart>,
+    at: number,
+    held: ReadonlyArray<Held>,
+    promise: JointPromise,
+    deadline: number,
+    restore: Restore,
+    onTaken: (held: ReadonlyArray<Held>) => Effect.Effect<A, E, R>
+  ): Effect.Effect<A, E | BackendError | InvalidOptions | Refused, R> => {
+    const part = semaphores[at]
+    if (part === undefined) return onTaken(held)
+    const { member, permits } = part
+    const goOn = (grant: Grant) =>
+      takeAllPermits(semaphores, at + 1, [...held, [member, grant]], promise, deadline, restore, onTaken)
+    const free = member.store.takeNow?.(permits)
+    if (free !== undefined) return goOn(free)
+    const taken = Effect.onExitPrimitive(takePermits(part, deadline, restore), (exit) => {
+      if (Exit.isSuccess(exit)) return undefined
+      release(held)
+      promise.giveBack()
+      return undefined
+    })
+    return Effect.flatMap(taken, goOn)
+  }
 
   /** Waits for everything, or fails and has nothing. Runs in an uninterruptible region. */
-  const admit = Effect.fnUntraced(function* (
-    { buckets, semaphores }: Need,
+  const admit = <A, E, R>(
+    { homes, semaphores }: Need,
     maxWait: number,
-    restore: Restore
-  ): Effect.fn.Return<Admission, BackendError | InvalidOptions | Refused> {
-    const asked = yield* currentMicros
-    const deadline = maxWait === maxSpan ? Number.POSITIVE_INFINITY : asked + maxWait
-    const promise = buckets.length === 0 ? noTokens : yield* takeTokens(buckets, deadline, restore)
-    const held: Array<Held> = []
-    for (const part of semaphores) {
-      const grant = yield* Effect.onExitPrimitive(takePermits(part, deadline, restore), (exit) => {
-        if (Exit.isSuccess(exit)) return undefined
-        release(held)
-        promise.giveBack()
-        return undefined
-      })
-      held.push([part.member, grant])
-    }
-    return { promise, held, waited: (yield* currentMicros) - asked }
-  })
+    restore: Restore,
+    onAdmitted: (admission: Admission) => Effect.Effect<A, E, R>
+  ): Effect.Effect<A, E | BackendError | InvalidOptions | Refused, R> =>
+    Effect.clockWith((clock) => {
+      const asked = monotonicMicros(clock)
+      const deadline = maxWait === maxSpan ? Number.POSITIVE_INFINITY : asked + maxWait
+      return takeTokens(homes, deadline, restore, (promise) =>
+        takeAllPermits(semaphores, 0, [], promise, deadline, restore, (held) =>
+          onAdmitted({ promise, held, waited: monotonicMicros(clock) - asked })
+        )
+      )
+    })
 
   const run = <A, E, R>({ promise, held }: Admission, effect: Effect.Effect<A, E, R>, restore: Restore) =>
     runReserved(
@@ -202,33 +240,40 @@ export const makeJointLimiter = <const Members extends ReadonlyArray<JointMember
       () => promise.giveBack()
     )
 
+  const guard =
+    (need: Need) =>
+    <A, E, R>(effect: Effect.Effect<A, E, R>) => {
+      const admitted = Effect.uninterruptibleMask((restore) =>
+        admit(need, maxSleep, restore, (admission) => run(admission, effect, restore))
+      )
+      const [its, ...others] = need.homes
+      // What can be had this instant needs no care for what comes in between.
+      if (its?.home.takeNow === undefined || others.length > 0 || need.semaphores.length > 0) return admitted
+      return Effect.clockWith((clock) => (its.home.takeNow?.(its.parts, clock) ? effect : admitted))
+    }
+
   const withPermits: Joint["withPermits"] = (n) => {
     const need = needOf(n)
-    return (effect) =>
-      Effect.flatMap(need, (need) =>
-        Effect.uninterruptibleMask((restore) =>
-          Effect.flatMap(admit(need, maxSleep, restore), (admission) => run(admission, effect, restore))
-        )
-      )
+    if (Result.isFailure(need)) return () => Effect.fail(need.failure)
+    return guard(need.success)
   }
 
   const withPermitsIfAvailable: Joint["withPermitsIfAvailable"] = (n) => {
     const need = needOf(n)
+    if (Result.isFailure(need)) return () => Effect.fail(need.failure)
     return (effect) =>
-      Effect.flatMap(need, (need) =>
-        Effect.uninterruptibleMask((restore) =>
-          Effect.matchEffect(admit(need, 0, restore), {
-            onSuccess: (admission) => Effect.asSome(run(admission, effect, restore)),
-            onFailure: (error) => (isRefused(error) ? Effect.succeedNone : Effect.fail(error))
-          })
-        )
+      Effect.uninterruptibleMask((restore) =>
+        Effect.matchEffect(admit(need.success, 0, restore, Effect.succeed), {
+          onSuccess: (admission) => Effect.asSome(run(admission, effect, restore)),
+          onFailure: (error) => (isRefused(error) ? Effect.succeedNone : Effect.fail(error))
+        })
       )
   }
 
   const acquire: Joint["acquire"] = (n = 1) =>
-    Effect.flatMap(Effect.all([needOf(n), Effect.scope]), ([need, scope]) =>
+    Effect.flatMap(Effect.all([Effect.fromResult(needOf(n)), Effect.scope]), ([need, scope]) =>
       Effect.uninterruptibleMask((restore) =>
-        Effect.flatMap(admit(need, maxSleep, restore), ({ promise, held, waited }) =>
+        admit(need, maxSleep, restore, ({ promise, held, waited }) =>
           Effect.as(
             Scope.addFinalizer(
               scope,

@@ -8,25 +8,22 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import type { BackendError } from "../Errors.ts"
 import type { JointOutcome, Reservation } from "./bucket.ts"
-import { type BucketHome, type BucketMember, nothing } from "./bucketLimiter.ts"
+import { type BucketHome, type BucketMember, type JointPart, nothing } from "./bucketLimiter.ts"
 import type { Promised, Restore } from "./bucketWaiters.ts"
-import type { BucketConfig } from "./options.ts"
 import { currentClock, currentMicros, monotonicMicros, until } from "./time.ts"
 
 /** Moments that differ by no more than this, in microseconds, count as one: timers are no more exact. */
 const tolerance = 10_000
 
 /** What work takes of one bucket. */
-export interface BucketPart {
+export interface BucketPart extends JointPart {
   readonly member: BucketMember
-  readonly config: BucketConfig
-  readonly amount: number
 }
 
 /** Tokens of several buckets, to be had at one moment. */
 export class JointPromise implements Promised {
   readonly due: number
-  private readonly parts: ReadonlyArray<BucketPart>
+  readonly parts: ReadonlyArray<BucketPart>
   /** One for each part. */
   private readonly reservations: ReadonlyArray<Reservation>
 
@@ -43,7 +40,7 @@ export class JointPromise implements Promised {
   }
 
   reservationIn(bucket: string): Reservation {
-    return this.reservations[this.parts.findIndex(({ member }) => member.identity === bucket)] ?? nothing
+    return this.reservations[this.parts.findIndex(({ identity }) => identity === bucket)] ?? nothing
   }
 
   and(other: JointPromise): JointPromise {
@@ -62,14 +59,18 @@ export interface JointRefusal {
   readonly parts: ReadonlyArray<BucketPart>
 }
 
-type Home = readonly [home: BucketHome, parts: ReadonlyArray<BucketPart>]
+/** What work takes of buckets that are decided about in one step. */
+export interface HomeParts {
+  readonly home: BucketHome
+  readonly parts: ReadonlyArray<BucketPart>
+}
 
 /** In how long a bucket under load has what work takes of it. */
 const pace = ({ config: { rules }, amount }: BucketPart): number =>
   rules.amount === 0 ? Number.POSITIVE_INFINITY : (amount * rules.interval) / rules.amount
 
 /** The slowest first, for it mostly is the one that knows when work can run. */
-const homesOf = (parts: ReadonlyArray<BucketPart>): ReadonlyArray<Home> => {
+export const homesOf = (parts: ReadonlyArray<BucketPart>): ReadonlyArray<HomeParts> => {
   const homes = new Map<BucketHome, Array<BucketPart>>()
   for (const part of [...parts].sort((one, other) => pace(other) - pace(one))) {
     const { home } = part.member.store
@@ -77,13 +78,13 @@ const homesOf = (parts: ReadonlyArray<BucketPart>): ReadonlyArray<Home> => {
     if (others === undefined) homes.set(home, [part])
     else others.push(part)
   }
-  return Array.from(homes)
+  return Array.from(homes, ([home, parts]) => ({ home, parts }))
 }
 
 type JointAnswer = JointPromise | JointRefusal
 
 const askHome = <A, E, R>(
-  [home, parts]: Home,
+  { home, parts }: HomeParts,
   minWait: number,
   maxWait: number,
   restore: Restore,
@@ -105,7 +106,7 @@ const askHome = <A, E, R>(
 
 /** Asks homes one after the other, each for no sooner than the one before, and takes nothing if one of them refuses. */
 const askHomes = Effect.fnUntraced(function* (
-  homes: ReadonlyArray<Home>,
+  homes: ReadonlyArray<HomeParts>,
   deadline: number,
   restore: Restore
 ): Effect.fn.Return<JointAnswer, BackendError> {
@@ -113,7 +114,7 @@ const askHomes = Effect.fnUntraced(function* (
   let due = 0
   /** When some home will surely not be ready before. An answer tells how long to wait, but not since when. */
   let soonest = 0
-  const ask = Effect.fnUntraced(function* (home: Home) {
+  const ask = Effect.fnUntraced(function* (home: HomeParts) {
     const now = yield* currentMicros
     const asked = askHome(home, Math.max(0, due - now), yield* until(deadline), restore, Effect.succeed)
     const answer = yield* Effect.onExitPrimitive(asked, (exit) => {
@@ -151,14 +152,14 @@ const askHomes = Effect.fnUntraced(function* (
  * consumes nothing.
  */
 export const promiseTogether = <A, E, R>(
-  parts: ReadonlyArray<BucketPart>,
+  homes: ReadonlyArray<HomeParts>,
   deadline: number,
   restore: Restore,
   onAnswer: (answer: JointAnswer) => Effect.Effect<A, E, R>
 ): Effect.Effect<A, E | BackendError, R> => {
-  const homes = homesOf(parts)
   const [home, ...others] = homes
   if (home === undefined) return onAnswer(noTokens)
-  if (others.length > 0) return Effect.flatMap(askHomes(homes, deadline, restore), onAnswer)
-  return Effect.flatMap(until(deadline), (maxWait) => askHome(home, 0, maxWait, restore, onAnswer))
+  return others.length === 0
+    ? Effect.flatMap(until(deadline), (maxWait) => askHome(home, 0, maxWait, restore, onAnswer))
+    : Effect.flatMap(askHomes(homes, deadline, restore), onAnswer)
 }

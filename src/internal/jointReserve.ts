@@ -41,9 +41,9 @@ export class JointReserve extends Asked<JointAnswer> {
   }
 
   isLike(other: JointReserve | undefined): boolean {
+    if (other?.maxWait !== this.maxWait) return false
+    if (other.parts === this.parts) return true
     return (
-      other !== undefined &&
-      other.maxWait === this.maxWait &&
       other.parts.length === this.parts.length &&
       other.parts.every(({ bucket, amount }, index) => {
         const part = this.parts[index]
@@ -96,14 +96,19 @@ export const jointWords = (
   now: number,
   places: ReadonlyMap<string, number>
 ): ReadonlyArray<number> => {
-  const rows: Array<Array<number>> = []
+  const words: Array<number> = []
+  let last: JointReserve | undefined
+  let row = 0
   for (const request of requests) {
-    const row = [...request.waitsFrom(now), 1, request.parts.length]
-    for (const { bucket, amount } of request.parts) row.push(places.get(bucket.key) ?? 0, amount)
-    const last = rows.at(-1)
-    const isRepeated = last?.length === row.length && row.every((word, index) => index === 2 || word === last[index])
-    if (isRepeated) last[2] = (last[2] ?? 0) + 1
-    else rows.push(row)
+    const [minWait, maxWait] = request.waitsFrom(now)
+    if (request.isLike(last) && words[row] === minWait && words[row + 1] === maxWait) {
+      words[row + 2] = (words[row + 2] ?? 0) + 1
+      continue
+    }
+    row = words.length
+    words.push(minWait, maxWait, 1, request.parts.length)
+    for (const { bucket, amount } of request.parts) words.push(places.get(bucket.key) ?? 0, amount)
+    last = request
   }
-  return rows.flat()
+  return words
 }

@@ -77,6 +77,36 @@ export class LocalBuckets implements BucketHome {
     }
   }
 
+  private decide(parts: ReadonlyArray<JointPart>, minWait: number, maxWait: number, clock: Clock.Clock): JointAnswer {
+    const loaded = parts.map(({ identity, config }) => this.load(identity, config.rules, clock))
+    const asked = parts.map(({ amount }, index) => ({ state: (loaded[index] as Bucket.Loaded).state, amount }))
+    const { states, outcome } = Bucket.reserveTogether(asked, minWait, maxWait)
+    for (const [index, { identity, config }] of parts.entries()) {
+      const { state, starts, disagreed } = loaded[index] as Bucket.Loaded
+      // A refusal changes nothing, except that a quota lives on while anyone asks for it.
+      if (outcome._tag === "Reserved" || starts || config.rules.amount === 0) {
+        this.save(identity, config.rules, states[index] ?? state, disagreed)
+      }
+    }
+    return { outcome, disagreed: loaded.map(({ disagreed }) => disagreed) }
+  }
+
+  takeNow(parts: ReadonlyArray<JointPart>, clock: Clock.Clock): boolean {
+    const taken: Array<State> = []
+    for (const { identity, config, amount } of parts) {
+      const { state, disagreed } = this.load(identity, config.rules, clock)
+      if (disagreed) return false
+      const after = Bucket.reserve(state, amount, 0)
+      if (after.outcome._tag !== "Reserved") return false
+      taken.push(after.state)
+    }
+    for (const [index, { identity, config }] of parts.entries()) {
+      const state = taken[index]
+      if (state !== undefined) this.save(identity, config.rules, state, false)
+    }
+    return true
+  }
+
   reserve<A, E, R>(
     parts: ReadonlyArray<JointPart>,
     minWait: number,
@@ -84,20 +114,7 @@ export class LocalBuckets implements BucketHome {
     _restore: Restore,
     onAnswer: (answer: JointAnswer) => Effect.Effect<A, E, R>
   ): Effect.Effect<A, E, R> {
-    return Effect.clockWith((clock) => {
-      const loaded = parts.map(({ config, amount }) => {
-        const identity = identityOf(config)
-        return { identity, rules: config.rules, amount, ...this.load(identity, config.rules, clock) }
-      })
-      const { states, outcome } = Bucket.reserveTogether(loaded, minWait, maxWait)
-      for (const [index, { identity, rules, state, starts, disagreed }] of loaded.entries()) {
-        // A refusal changes nothing, except that a quota lives on while anyone asks for it.
-        if (outcome._tag === "Reserved" || starts || rules.amount === 0) {
-          this.save(identity, rules, states[index] ?? state, disagreed)
-        }
-      }
-      return onAnswer({ outcome, disagreed: loaded.map(({ disagreed }) => disagreed) })
-    })
+    return Effect.clockWith((clock) => onAnswer(this.decide(parts, minWait, maxWait, clock)))
   }
 
   store(config: BucketConfig): BucketStore {

@@ -11,7 +11,7 @@ import type { RedisClient } from "../RedisClient.ts"
 import { maxSpan, type Outcome, type Reservation } from "./bucket.ts"
 import type { Answer, BucketHome, BucketStore, JointAnswer, JointPart } from "./bucketLimiter.ts"
 import type { Restore } from "./bucketWaiters.ts"
-import { JointReserve, jointWords, type RedisBucket, readJoint } from "./jointReserve.ts"
+import { JointReserve, jointWords, type RedisBucket, type RedisPart, readJoint } from "./jointReserve.ts"
 import { Asked, Lane, type Traffic, type Trouble } from "./lane.ts"
 import type { BucketConfig } from "./options.ts"
 import { failedReply } from "./redisFailure.ts"
@@ -223,6 +223,8 @@ export class RedisBuckets {
   private readonly clock: Clock.Clock
   /** By slot on Cluster, where one call reaches one slot. */
   private readonly lanes = new Map<number, Lane<Request>>()
+  private readonly buckets = new WeakMap<BucketConfig, RedisBucket>()
+  private readonly parts = new WeakMap<ReadonlyArray<JointPart>, ReadonlyArray<RedisPart>>()
   /** By slot on Cluster as well. */
   private readonly homes = new Map<number, BucketHome>()
   private readonly busy = new Set<Lane<Request>>()
@@ -342,12 +344,26 @@ export class RedisBuckets {
   }
 
   private bucketOf(config: BucketConfig): RedisBucket {
-    const { capacity, amount, interval, origin, initial, expiry } = config.rules
-    return {
-      name: config.name,
-      key: this.client.key({ kind: "TokenBucket", ...config }),
-      rules: [capacity, amount, interval, origin, initial, expiry].join(" ")
+    let bucket = this.buckets.get(config)
+    if (bucket === undefined) {
+      const { capacity, amount, interval, origin, initial, expiry } = config.rules
+      bucket = {
+        name: config.name,
+        key: this.client.key({ kind: "TokenBucket", ...config }),
+        rules: [capacity, amount, interval, origin, initial, expiry].join(" ")
+      }
+      this.buckets.set(config, bucket)
     }
+    return bucket
+  }
+
+  private partsOf(asked: ReadonlyArray<JointPart>): ReadonlyArray<RedisPart> {
+    let parts = this.parts.get(asked)
+    if (parts === undefined) {
+      parts = asked.map(({ config, amount }) => ({ bucket: this.bucketOf(config), amount }))
+      this.parts.set(asked, parts)
+    }
+    return parts
   }
 
   private after(wait: number): number {
@@ -391,7 +407,7 @@ export class RedisBuckets {
   }
 
   private reserve(asked: ReadonlyArray<JointPart>, minWait: number, maxWait: number): JointReserve {
-    const parts = asked.map(({ config, amount }) => ({ bucket: this.bucketOf(config), amount }))
+    const parts = this.partsOf(asked)
     const lane = this.laneOf(parts[0]?.bucket.key ?? "")
     const undo = ({ outcome }: JointAnswer) => {
       if (outcome._tag !== "Reserved") return

@@ -7,6 +7,7 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import type * as Option from "effect/Option"
+import type * as Result from "effect/Result"
 import * as Scope from "effect/Scope"
 import { type BackendError, type InvalidOptions, MaxSleepExceeded, PermitLost } from "../Errors.ts"
 import type { SemaphoreError, SemaphoreLimiter, SemaphorePermit, SemaphoreState } from "../Semaphore.ts"
@@ -64,7 +65,7 @@ export interface SemaphoreMember {
   readonly identity: string
   readonly store: SemaphoreStore
   /** Checks a number of permits. */
-  readonly permits: (n: number) => Effect.Effect<number, InvalidOptions>
+  readonly permits: (n: number) => Result.Result<number, InvalidOptions>
   /** Runs work on a grant, which comes back when it is done. Called in an uninterruptible region. */
   readonly hold: <A, E, R>(
     grant: Grant,
@@ -184,7 +185,9 @@ export const makeSemaphoreLimiter = (
     }
   }
 
-  const permits = (n: number) => Effect.fromResult(permitsArgument(name, n, capacity))
+  const checkedPermits = (n: number) => permitsArgument(name, n, capacity)
+
+  const permits = (n: number) => Effect.fromResult(checkedPermits(n))
 
   const acquire = (n = 1): Effect.Effect<SemaphorePermit, SemaphoreError | InvalidOptions, Scope.Scope> =>
     Effect.flatMap(Effect.andThen(permits(n), Effect.scope), (scope) =>
@@ -210,7 +213,7 @@ export const makeSemaphoreLimiter = (
       config,
       identity: limiterIdentity("Semaphore", config),
       store,
-      permits,
+      permits: checkedPermits,
       hold,
       permitOf
     },

@@ -15,6 +15,17 @@ import { assertTook, type Backend, caseFor, freshName, inOrder, timed } from "./
 
 const pass = Effect.void
 
+/** Waits until a look shows what it should. */
+const eventually = <A, E, R>(look: Effect.Effect<A, E, R>, isSo: (seen: A) => boolean): Effect.Effect<void, E, R> =>
+  Effect.flatMap(look, (seen) =>
+    isSo(seen)
+      ? Effect.void
+      : Effect.andThen(
+          Effect.sleep(10),
+          Effect.suspend(() => eventually(look, isSo))
+        )
+  )
+
 const tokensOf = (state: TokenBucketState): number => state.tokens
 
 export const jointContract = (backend: Backend, isTagged: boolean): void => {
@@ -147,10 +158,12 @@ export const jointContract = (backend: Backend, isTagged: boolean): void => {
         const joint = Limiter.all([fast, slow, connections])
         yield* slow.withPermits(2)(pass)
         const waiting = yield* inOrder([joint.withPermit(pass), joint.withPermit(pass)])
-        yield* Effect.sleep(50)
-        assert.strictEqual(tokensOf(yield* fast.state), 0)
+        // Behind both of them.
+        yield* eventually(slow.state, ({ wait }) => Duration.toMillis(wait) > 4000)
+        yield* eventually(fast.state, ({ tokens }) => tokens === 0)
         yield* Fiber.interruptAll(waiting)
-        assert.strictEqual(tokensOf(yield* fast.state), 3)
+        // What one of them is still being told comes back when it has been told.
+        yield* eventually(fast.state, ({ tokens }) => tokens === 3)
         assert.strictEqual((yield* connections.state).held, 0)
         const [, elapsed] = yield* timed(fast.withPermits(3)(pass))
         took(elapsed, 0)
@@ -187,14 +200,14 @@ export const jointContract = (backend: Backend, isTagged: boolean): void => {
         const [free, taken] = [yield* semaphore(), yield* semaphore({ capacity: 1 })]
         const joint = Limiter.all([free, taken, tokens])
         const [holder] = yield* inOrder([taken.withPermit(Effect.never)])
-        yield* Effect.sleep(30)
+        yield* eventually(taken.state, ({ held }) => held === 1)
         const [error, elapsed] = yield* timed(Effect.flip(joint.withPermit(Effect.die("must not run"))))
         took(elapsed, 1000)
         assert.deepInclude(error, { _tag: "MaxSleepExceeded", kind: "Semaphore", name: taken.name })
         assert.strictEqual(tokensOf(yield* tokens.state), 3)
         assert.deepInclude(yield* free.state, { held: 0, waiting: 0 })
         const [waiting] = yield* inOrder([joint.withPermit(pass)])
-        yield* Effect.sleep(30)
+        yield* eventually(taken.state, ({ waiting }) => waiting === 1)
         if (holder !== undefined) yield* Fiber.interrupt(holder)
         if (waiting !== undefined) yield* Fiber.join(waiting)
         assert.strictEqual(tokensOf(yield* tokens.state), 2)
@@ -209,9 +222,9 @@ export const jointContract = (backend: Backend, isTagged: boolean): void => {
         const [free, taken] = [yield* semaphore(), yield* semaphore({ capacity: 1 })]
         const joint = Limiter.all([tokens, free, taken])
         const [holder] = yield* inOrder([taken.withPermit(Effect.never)])
-        yield* Effect.sleep(30)
+        yield* eventually(taken.state, ({ held }) => held === 1)
         const [waiting] = yield* inOrder([joint.withPermit(pass)])
-        yield* Effect.sleep(50)
+        yield* eventually(taken.state, ({ waiting }) => waiting === 1)
         assert.strictEqual(tokensOf(yield* tokens.state), 2)
         if (waiting !== undefined) yield* Fiber.interrupt(waiting)
         assert.strictEqual(tokensOf(yield* tokens.state), 3)

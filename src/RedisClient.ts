@@ -155,6 +155,12 @@ export class RedisClient extends Context.Service<
      * decides on the node, as it does for keys.
      */
     readonly subscribe: (channel: string, subscription: RedisSubscription) => Effect.Effect<void, never, Scope.Scope>
+    /**
+     * For when Redis seems to be away: a network that loses packets leaves connections that look open and are silent.
+     * Opens another one for a moment, and if Redis answers there, gives up those that don't. Has no effect on Cluster,
+     * where they are given up after `replyTimeout` only.
+     */
+    readonly dropSilent: (patience: Duration.Input) => Effect.Effect<void>
     /** With which command a script publishes to subscribers. */
     readonly publishCommand: "PUBLISH" | "SPUBLISH"
   }
@@ -284,6 +290,7 @@ const make = Effect.fnUntraced(function* (template: Redis | Cluster, settings: R
         }),
         (listener) => Effect.sync(() => subscriptions.remove(channel, listener))
       ),
+    dropSilent: (patience) => connection.dropSilent(Duration.toMillis(patience)),
     publishCommand: mode === "cluster" ? "SPUBLISH" : "PUBLISH"
   })
   return Context.make(RedisClient, client).pipe(Context.add(EffectRedis.Redis, yield* makeEffectRedis(connection)))

@@ -2,16 +2,18 @@ import { assert, describe, it } from "@effect/vitest"
 import { Duration, Effect, Fiber, Layer, Logger, Option, References, type Scope } from "effect"
 import {
   type InvalidOptions,
+  type LimiterKind,
+  Semaphore,
   TokenBucket,
   type TokenBucketLimiter,
   type TokenBucketOptions,
   type WhenAway
 } from "steindamm"
-import { RedisClient, type RedisLayerOptions, redisTokenBucketLayer } from "steindamm/redis"
+import { RedisClient, type RedisLayerOptions, redisLayer, redisTokenBucketLayer } from "steindamm/redis"
 import { excess, runSwarm, type SwarmOptions, type SwarmResult } from "./support/bucketSwarm.ts"
 import { startProxy } from "./support/proxy.ts"
 import { type Fault, faults, goOn, isAway, now, stop, until, untilAway, untilBack } from "./support/redisAway.ts"
-import { type RedisServer, startServer } from "./support/servers.ts"
+import { type RedisServer, startCluster, startServer } from "./support/servers.ts"
 
 const backends = 4
 
@@ -66,32 +68,52 @@ const longestStall = ({ admissions }: SwarmResult): number =>
   Math.max(...admissions.map((at, index) => at - (admissions[index - 1] ?? 0)))
 
 describe("a token bucket that takes a share while Redis is away", { timeout: 60_000 }, () => {
+  const keepsLimit = (name: string, client: Layer.Layer<RedisClient, InvalidOptions>, { begin, end }: Fault) =>
+    Effect.gen(function* () {
+      const meanwhile = Effect.gen(function* () {
+        yield* Effect.sleep("800 millis")
+        yield* begin
+        yield* Effect.sleep("1600 millis")
+        yield* end
+      })
+      const result = yield* swarm(name, { client, whenAway: { local: 1 / backends }, meanwhile })
+      // Those who waited at Redis when it went away keep what they were promised: one each.
+      const promised = backends * 5
+      assert.isAtMost(excess(result, bucket, late), promised)
+      assert.deepStrictEqual(result.backendErrors, [])
+      assert.isBelow(longestStall(result), 1000)
+      assert.isBelow(result.latest, 250)
+    })
+
   for (const [name, faultOf] of Object.entries(faults)) {
     it.live(`keeps the limit of all processes together, with Redis ${name} under load`, () =>
       Effect.gen(function* () {
         const server = yield* startServer({ appendOnly: true })
-        const { begin, end } = faultOf(server)
-        const meanwhile = Effect.gen(function* () {
-          yield* Effect.sleep("800 millis")
-          yield* begin
-          yield* Effect.sleep("1600 millis")
-          yield* end
-        })
-        const client = RedisClient.layer({ url: server.url })
-        const result = yield* swarm(name, { client, whenAway: { local: 1 / backends }, meanwhile })
-        // Those who waited at Redis when it went away keep what they were promised: one each.
-        const promised = backends * 5
-        assert.isAtMost(excess(result, bucket, late), promised)
-        assert.deepStrictEqual(result.backendErrors, [])
-        assert.isBelow(longestStall(result), 1000)
-        assert.isBelow(result.latest, 250)
+        yield* keepsLimit(name, RedisClient.layer({ url: server.url }), faultOf(server))
       })
     )
   }
+
+  it.live("keeps it with a Redis that is too slow under load", () =>
+    Effect.gen(function* () {
+      const proxy = yield* startProxy(yield* startServer())
+      const latencyOf = (millis: number) =>
+        Effect.sync(() => {
+          proxy.latency = millis
+        })
+      const fault = { begin: latencyOf(700), end: latencyOf(0) }
+      yield* keepsLimit("slow", RedisClient.layer({ url: proxy.url }), fault)
+    })
+  )
 })
 
 describe("a Redis that goes away and comes back", { timeout: 60_000 }, () => {
-  const noticed = (name: string, client: Layer.Layer<RedisClient, InvalidOptions>, { begin, end }: Fault) =>
+  const noticed = (
+    name: string,
+    client: Layer.Layer<RedisClient, InvalidOptions>,
+    { begin, end }: Fault,
+    outage = 1500
+  ) =>
     Effect.gen(function* () {
       const messages: Array<string> = []
       yield* Effect.gen(function* () {
@@ -102,7 +124,7 @@ describe("a Redis that goes away and comes back", { timeout: 60_000 }, () => {
         yield* Effect.sleep("200 millis")
         yield* begin
         const left = yield* untilAway(limiter)
-        yield* Effect.sleep("1500 millis")
+        yield* Effect.sleep(outage)
         yield* end
         const back = yield* untilBack(limiter)
         yield* Effect.sleep("500 millis")
@@ -138,20 +160,23 @@ describe("a Redis that goes away and comes back", { timeout: 60_000 }, () => {
     })
   )
 
-  it.live("is noticed in time if its connections have fallen silent", () =>
-    Effect.gen(function* () {
-      const proxy = yield* startProxy(yield* startServer())
-      yield* noticed("silent", RedisClient.layer({ url: proxy.url, replyTimeout: "400 millis" }), {
-        begin: Effect.sync(() => {
-          proxy.mode = "blackhole"
-        }),
-        end: Effect.sync(() => {
-          proxy.goHalfOpen()
-          proxy.mode = "pass"
-        })
+  for (const outage of [300, 1000, 2000, 3500]) {
+    it.live(`is noticed in time if its connections have been silent for ${outage} ms and stay so`, () =>
+      Effect.gen(function* () {
+        const proxy = yield* startProxy(yield* startServer())
+        const fault = {
+          begin: Effect.sync(() => {
+            proxy.mode = "blackhole"
+          }),
+          end: Effect.sync(() => {
+            proxy.goHalfOpen()
+            proxy.mode = "pass"
+          })
+        }
+        yield* noticed("silent", RedisClient.layer({ url: proxy.url }), fault, outage)
       })
-    })
-  )
+    )
+  }
 })
 
 const awayAfter = 100
@@ -352,6 +377,40 @@ describe("the layer of a Redis that may be away", { timeout: 60_000 }, () => {
         assert.strictEqual((yield* perUser.state("ada")).away?.admitted, 1)
         assert.strictEqual((yield* Effect.flip(closed.withPermit(Effect.void)))._tag, "BackendError")
         yield* server.resume
+      }).pipe(Effect.provide(layer), Effect.provideService(References.MinimumLogLevel, "Error"))
+    })
+  )
+
+  it.live("judges each shard of a cluster by itself", () =>
+    Effect.gen(function* () {
+      const cluster = yield* startCluster({ config: { "cluster-node-timeout": "15000" } })
+      const client = RedisClient.layer({ nodes: [cluster.url] })
+      const layer = Layer.fresh(redisLayer({ whenAway: "allow", awayAfter })).pipe(Layer.provideMerge(client))
+      yield* Effect.gen(function* () {
+        const redis = yield* RedisClient
+        const [away, there] = cluster.primaries
+        const nameOn = (server: RedisServer | undefined, kind: LimiterKind) =>
+          Effect.gen(function* () {
+            for (let n = 0; ; n++) {
+              const name = `limiter ${n}`
+              if ((yield* cluster.ownerOf(redis.slotOf(redis.key({ kind, name })))).port === server?.port) return name
+            }
+          })
+        const bucket = yield* TokenBucket.make({ ...hourly, capacity: 1, name: yield* nameOn(away, "TokenBucket") })
+        const semaphore = yield* Semaphore.make({ capacity: 1, name: yield* nameOn(away, "Semaphore") })
+        const other = yield* TokenBucket.make({ ...hourly, capacity: 1, name: yield* nameOn(there, "TokenBucket") })
+        yield* bucket.withPermit(Effect.void)
+        yield* away?.pause ?? Effect.void
+        yield* bucket.withPermit(Effect.void)
+        yield* semaphore.withPermit(semaphore.withPermit(Effect.void))
+        yield* other.withPermit(Effect.void)
+        assert.isTrue(yield* isAway(bucket))
+        assert.isTrue(yield* isAway(semaphore))
+        assert.isFalse(yield* isAway(other))
+        assert.isTrue(Option.isNone(yield* other.withPermitsIfAvailable(1)(Effect.void)))
+        yield* away?.resume ?? Effect.void
+        assert.isBelow(yield* untilBack(bucket), 1000)
+        assert.isBelow(yield* untilBack(semaphore), 1000)
       }).pipe(Effect.provide(layer), Effect.provideService(References.MinimumLogLevel, "Error"))
     })
   )

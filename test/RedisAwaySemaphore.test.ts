@@ -345,6 +345,35 @@ describe("a semaphore of one process that takes a share while Redis is away", { 
     )
   )
 
+  it.live("leaves nothing behind of a request that Redis runs after all", () =>
+    withLimiter({ capacity: 1, whenAway: { local: 1 } }, (limiter, server) =>
+      Effect.gen(function* () {
+        yield* server.pause
+        yield* limiter.withPermit(Effect.void)
+        yield* goOn(limiter, server)
+        yield* untilHeld(limiter, 0)
+      })
+    )
+  )
+
+  it.live("lets nobody in beside work whose lease has run out", () =>
+    withLimiter({ capacity: 1, expiry: 600, whenAway: { local: 1 } }, (limiter, server) =>
+      Effect.gen(function* () {
+        const holder = yield* hold(limiter)
+        yield* holder.begun
+        yield* stop(limiter, server)
+        const next = yield* hold(limiter)
+        yield* Effect.sleep("1 second")
+        yield* goOn(limiter, server)
+        yield* untilHeld(limiter, 1, 1)
+        assert.isTrue(Option.isNone(yield* Effect.timeoutOption(next.begun, "500 millis")))
+        yield* holder.end
+        yield* next.begun
+        yield* next.end
+      })
+    )
+  )
+
   it.live("does so for each key", () =>
     Effect.gen(function* () {
       const server = yield* startServer()

@@ -246,3 +246,34 @@ describe("connections", () => {
     }
   })
 })
+
+describe("promises with a policy for a Redis that is away", () => {
+  it("go on without it", async () => {
+    const proxy = await proxied()
+    const redis = { redis: proxy.url, keyPrefix: freshKeyPrefix() }
+    const bucket = createTokenBucket({
+      name: freshName(),
+      capacity: 1,
+      refillFrequency: "1 hour",
+      whenAway: "allow",
+      ...redis
+    })
+    const semaphore = createSemaphore({ name: freshName(), capacity: 2, whenAway: { local: 0.5 }, ...redis })
+    const strict = createTokenBucket({ name: freshName(), maxSleep: 800, whenAway: "fail", ...redis })
+    onTestFinished(async () => {
+      proxy.killConnections()
+      proxy.mode = "pass"
+      await Promise.all([bucket, semaphore, strict].map((limiter) => limiter.close({ timeout: 0 })))
+    })
+    await bucket.withPermit(() => "ran")
+    proxy.mode = "blackhole"
+    const strictly = rejection(strict.withPermit(() => "ran"))
+    assert.deepStrictEqual(await Promise.all([1, 2, 3].map((n) => bucket.withPermit(() => n))), [1, 2, 3])
+    const permit = await semaphore.acquire()
+    assert.strictEqual(permit.fencingToken, 0)
+    assert.isUndefined(await semaphore.tryAcquire())
+    permit.release()
+    assert.strictEqual((await semaphore.state()).held, 0)
+    assert.instanceOf(await strictly, BackendError)
+  })
+})

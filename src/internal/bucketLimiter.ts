@@ -220,24 +220,26 @@ export const makeBucketLimiter = (
     maxWait: number,
     restore: Restore,
     onAdmitted: (admission: Admission) => Effect.Effect<A, E, R>
-  ): Effect.Effect<A, E | TokenBucketError, R> =>
-    amount === 0
-      ? onAdmitted(free)
-      : request(amount, maxWait, restore, ({ reservation, wait }) => {
-          if (wait === 0) return onAdmitted({ reservation, waited: 0 })
-          const fiber = Fiber.getCurrent() as Fiber.Fiber<unknown>
-          const asked = fiberMicros(fiber)
-          const promised = new PromisedTokens(asked + wait, reservation, store)
-          const waiting = waiters.wait(fiber, buckets, amount, promised, restore)
-          return Effect.flatMap(waiting, (served) => {
-            const waited = fiberMicros(fiber) - asked
-            if (served !== undefined) return onAdmitted({ reservation: served.reservation, waited })
-            const left = maxWait === maxSpan ? maxSpan : Math.max(0, maxWait - waited)
-            return admit(amount, left, restore, (admission) =>
-              onAdmitted({ ...admission, waited: admission.waited + waited })
-            )
-          })
-        })
+  ): Effect.Effect<A, E | TokenBucketError, R> => {
+    if (amount === 0) return onAdmitted(free)
+    // Where a request may be sent back and forth, what each answer takes adds up.
+    const begun = store.away === undefined ? undefined : fiberMicros(Fiber.getCurrent() as Fiber.Fiber<unknown>)
+    return request(amount, maxWait, restore, ({ reservation, wait }) => {
+      if (wait === 0) return onAdmitted({ reservation, waited: 0 })
+      const fiber = Fiber.getCurrent() as Fiber.Fiber<unknown>
+      const answered = fiberMicros(fiber)
+      const promised = new PromisedTokens(answered + wait, reservation, store)
+      const waiting = waiters.wait(fiber, buckets, amount, promised, restore)
+      return Effect.flatMap(waiting, (served) => {
+        const waited = fiberMicros(fiber) - (begun ?? answered)
+        if (served !== undefined) return onAdmitted({ reservation: served.reservation, waited })
+        const left = maxWait === maxSpan ? maxSpan : Math.max(0, maxWait - waited)
+        return admit(amount, left, restore, (admission) =>
+          onAdmitted({ ...admission, waited: admission.waited + waited })
+        )
+      })
+    })
+  }
 
   const run = <A, E, R>(
     { reservation }: Admission,

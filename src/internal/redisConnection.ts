@@ -393,6 +393,39 @@ export class RedisConnection {
     return Effect.forever(Effect.flatMap(clock.sleep(Duration.millis(replyTimeout / 4)), () => look))
   })
 
+  /**
+   * Opens another connection, for up to so many milliseconds. If the server answers there, the one that owes a reply and
+   * has sent nothing meanwhile has fallen silent, and is given up. A cluster's connections are left to `watchSilence`.
+   */
+  dropSilent(patience: number): Effect.Effect<void> {
+    const { client } = this
+    const millis = Math.min(patience, this.settings.replyTimeout)
+    if (isCluster(client) || this.closed) return Effect.void
+    const ask = async (other: Redis) => {
+      const { stream } = client
+      const bytes = stream?.bytesRead
+      await other.connect()
+      await other.ping()
+      const isWaiting = client.status !== "ready" || client.commandQueue.length > 0
+      if (stream === undefined || stream !== client.stream || !isWaiting || stream.bytesRead !== bytes) return
+      stream.destroy(new Silence("Redis answers on a new connection, and has sent nothing on this one"))
+    }
+    const another = Effect.sync(() => {
+      const options = { ...plainOptions(this.settings), retryStrategy: () => null, connectTimeout: millis }
+      return (client.duplicate(options) as Redis).on("error", () => {})
+    })
+    return Effect.acquireUseRelease(
+      another,
+      (other) => Effect.timeoutOption(Effect.ignore(Effect.tryPromise(() => ask(other))), millis),
+      (other) =>
+        Effect.sync(() => {
+          const { stream } = other
+          other.disconnect()
+          stream?.destroy()
+        })
+    )
+  }
+
   close(): void {
     this.closed = true
     this.deadlines.close()

@@ -11,6 +11,7 @@ import * as Option from "effect/Option"
 import type { BackendError, BackendErrorReason } from "../Errors.ts"
 import type { RedisClient } from "../RedisClient.ts"
 import type { Trouble } from "./lane.ts"
+import { durationOf } from "./options.ts"
 import { Presence } from "./presence.ts"
 import { presenceScript } from "./redisScripts.ts"
 import { monotonicMicros } from "./time.ts"
@@ -194,13 +195,12 @@ export class RedisPresence {
     this.fork(effect)
   }
 
+  // A server that is only slow answers late, and so may a connection to it.
   private probeAgainAndAgain(place: Place): Effect.Effect<never> {
-    return Effect.forever(
-      Effect.andThen(
-        Effect.sync(() => this.fork(this.probe(place))),
-        this.clock.sleep(Duration.millis(probeEvery))
-      )
-    )
+    const asked = Effect.sync(() => this.fork(this.probe(place)))
+    const pause = this.clock.sleep(Duration.millis(probeEvery))
+    const dropped = Effect.sync(() => this.fork(this.bare.dropSilent(durationOf(this.awayAfter))))
+    return Effect.forever(Effect.all([asked, pause, dropped, asked, pause], { discard: true }))
   }
 
   /** Whoever refuses us for good is there: what is wrong then, those who ask shall hear. */

@@ -67,6 +67,7 @@ const listen = (target: TcpProxy["target"]) =>
 
     const open = (downstream: Socket) => {
       const upstream = connect(proxy.target.port, proxy.target.host)
+      const [toServer, toClient] = [line(), line()]
       const pair: Pair = { downstream, upstream, silent: false, doomed: false }
       const close = () => {
         downstream.destroy()
@@ -85,7 +86,7 @@ const listen = (target: TcpProxy["target"]) =>
           cutsLeft--
           pair.doomed = true
         }
-        later(() => upstream.writable && upstream.write(request))
+        toServer(() => upstream.writable && upstream.write(request))
       })
       upstream.on("data", (reply: Buffer) => {
         if (pair.silent || proxy.mode !== "pass") {
@@ -95,11 +96,23 @@ const listen = (target: TcpProxy["target"]) =>
           downstream.write(reply.subarray(0, reply.length / 2), close)
         } else {
           proxy.counts.replies++
-          later(() => downstream.writable && downstream.write(reply))
+          toClient(() => downstream.writable && downstream.write(reply))
         }
       })
     }
-    const later = (send: () => void) => (proxy.latency === 0 ? send() : setTimeout(send, proxy.latency))
+    // What was sent before arrives before, also when the latency has become less meanwhile.
+    const line = () => {
+      const sending: Array<() => void> = []
+      const sendFirst = () => sending.shift()?.()
+      let last = 0
+      return (send: () => void) => {
+        const due = Math.max(last, performance.now() + proxy.latency)
+        if (proxy.latency === 0 && sending.length === 0) return send()
+        last = due
+        sending.push(send)
+        setTimeout(sendFirst, due - performance.now())
+      }
+    }
 
     const server = createServer(open)
     const proxy: TcpProxy = {

@@ -74,7 +74,7 @@ describe("a semaphore that takes a share while Redis is away", { timeout: 60_000
   }
 })
 
-const awayAfter = 100
+const awayAfter = 200
 
 type Options = Omit<SemaphoreOptions, "name">
 

@@ -1,5 +1,5 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Deferred, Effect, Fiber, Layer, Option, References, type Scope } from "effect"
+import { Deferred, Effect, Exit, Fiber, Layer, Option, References, Scope } from "effect"
 import { Semaphore, type SemaphoreLimiter, type SemaphoreOptions, type WhenAway } from "steindamm"
 import { RedisClient, redisSemaphoreLayer } from "steindamm/redis"
 import { type Fault, faults, goOn, now, stop, until, untilAway, untilBack } from "./support/redisAway.ts"
@@ -372,6 +372,22 @@ describe("a semaphore of one process that takes a share while Redis is away", { 
         yield* next.end
       })
     )
+  )
+
+  it.live("tells those who wait or hold that the layer closes", () =>
+    Effect.gen(function* () {
+      const server = yield* startServer()
+      const scope = yield* Scope.make()
+      const limiter = yield* Scope.provide(makeLimiter(server, { capacity: 1, whenAway: { local: 1 } }), scope)
+      yield* stop(limiter, server)
+      const [holder, waiting] = [yield* hold(limiter), yield* hold(limiter)]
+      yield* holder.begun
+      yield* Scope.close(scope, Exit.void)
+      assert.strictEqual((yield* Effect.flip(Fiber.join(holder.fiber)))._tag, "PermitLost")
+      const error = yield* Effect.flip(Fiber.join(waiting.fiber))
+      assert.strictEqual(error._tag === "BackendError" && error.reason, "Closed")
+      yield* server.resume
+    }).pipe(Effect.provideService(References.MinimumLogLevel, "Error"), Effect.scoped)
   )
 
   it.live("does so for each key", () =>

@@ -44,6 +44,7 @@ export class AwaySemaphores {
   private readonly kept: RedisSemaphores
   /** By policy and key, in this absence. */
   private readonly deputed = new Map<string, Deputed>()
+  private isClosed = false
 
   /** `awayAfter` in microseconds. */
   constructor(
@@ -67,8 +68,15 @@ export class AwaySemaphores {
     )
   }
 
+  /** Brings home what is under way, then refuses everything. */
   readonly close: Effect.Effect<void> = Effect.suspend(() => {
+    this.isClosed = true
     this.presence.close()
+    for (const { standIn } of this.deputed.values()) {
+      const { grants, askAnew } = standIn.end()
+      for (const grant of grants) grant.lose()
+      askAnew()
+    }
     return this.kept.close
   })
 
@@ -92,7 +100,8 @@ export class AwaySemaphores {
     const takeNow = (permits: number): StandInGrant | undefined =>
       place.isAway ? standIn().takeNow(permits, () => new StandInGrant(redis.newId(permits), permits, 0)) : undefined
 
-    const needsRedis = new BackendError({ operation: "acquire", name, reason: "Unreachable", cause: gone.cause })
+    const failed = (reason: BackendError["reason"], cause?: unknown) =>
+      Effect.fail(new BackendError({ operation: "acquire", name, reason, cause }))
 
     const take = <A, E, R>(
       request: Wanted,
@@ -103,19 +112,19 @@ export class AwaySemaphores {
 
       const fromStandIn = (answer: StandInGrant | NoGrant): Effect.Effect<A, E | BackendError, R> => {
         if (answer === "Recalled") return take(request, restore, onAnswer)
-        if (answer === "NeedsRedis") return Effect.fail(needsRedis)
+        if (answer === "NeedsRedis") return failed("Unreachable", gone.cause)
         return onAnswer(answer === "TimeUp" ? { _tag: "TimeUp" } : answer)
       }
 
       return Effect.suspend(() => {
-        const now = this.now()
+        if (this.isClosed) return failed("Closed")
         if (place.isAway) {
           const current = standIn()
           if (isTry) return fromStandIn(takeNow(permits) ?? (permits > current.limit ? "NeedsRedis" : "TimeUp"))
           const grantOf = () => new StandInGrant(redis.newId(permits), permits, this.now() - asked)
           return Effect.flatMap(current.take(permits, deadline, grantOf, line, restore), fromStandIn)
         }
-        const left = deadline === Number.POSITIVE_INFINITY ? maxSpan : Math.max(0, deadline - now)
+        const left = deadline === Number.POSITIVE_INFINITY ? maxSpan : Math.max(0, deadline - this.now())
         this.presence.expectMessage(place)
         const answered = Effect.onExitPrimitive(redis.take(permits, isTry ? 0 : left, restore, Effect.succeed), () => {
           this.presence.expectNoMessage(place)

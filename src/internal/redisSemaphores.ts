@@ -355,7 +355,11 @@ class RemoteSemaphore {
       place.isAsking = false
       if (place.grant !== undefined) return
       if (Exit.isFailure(exit)) {
-        Option.map(Exit.findErrorOption(exit), (error) => this.end(place, error))
+        Option.map(Exit.findErrorOption(exit), (error) => {
+          this.end(place, error)
+          // It may have been granted by an answer that has not arrived.
+          if (request.sent > 0 && error.reason !== "Closed") this.release(id, place.lease)
+        })
         return
       }
       const [answer, ...values] = exit.value

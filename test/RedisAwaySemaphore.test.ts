@@ -72,6 +72,23 @@ describe("a semaphore that takes a share while Redis is away", { timeout: 60_000
       })
     )
   }
+
+  it.live("leaves nothing behind of waits and work that are interrupted all the time", () =>
+    Effect.gen(function* () {
+      const server = yield* startServer({ appendOnly: true })
+      const result = yield* swarm("interrupted", {
+        client: RedisClient.layer({ url: server.url }),
+        backends: 2,
+        permits: [1, 2, 3],
+        interruptWithin: 40,
+        whenAway: { local: 0.5 },
+        meanwhile: during({ begin: server.pause, end: server.resume })
+      })
+      assertSound(result)
+      assert.isAbove(result.interrupted, 100)
+      assert.isAtMost(result.peak, 2 * capacity)
+    })
+  )
 })
 
 const awayAfter = 200

@@ -54,12 +54,24 @@ describe("presence", () => {
     assert.strictEqual(presence.nextLook, 2_001_000 + awayAfter)
   })
 
+  it("is away when a call comes to nothing, but not for one that was made before it was away", () => {
+    const presence = new Presence(awayAfter)
+    const [early, late] = [presence.asked(0), presence.asked(1_000)]
+    assert.isTrue(presence.failed(early, 2_000))
+    assert.strictEqual(presence.awaySince, 0)
+    presence.probed(3_000, 4_000)
+    assert.isFalse(presence.failed(late, 5_000))
+    assert.isUndefined(presence.awaySince)
+    assert.isTrue(presence.failed(presence.asked(6_000), 7_000))
+  })
+
   it("agrees with a model that remembers everything, whatever happens", () => {
     for (let seed = 1; seed <= 300; seed++) {
       const random = seeded(seed)
       const presence = new Presence(awayAfter)
       /** When each call without an answer was made, or what counts as that. */
       const open = new Map<Call, number>()
+      const old = new Set<Call>()
       let away: number | undefined
       let suspected: { call: Call; at: number } | undefined
       let now = 0
@@ -74,10 +86,17 @@ describe("presence", () => {
         else if (choice < 5) {
           const calls = [...open.keys()]
           const call = calls[random.integer(0, Math.max(0, calls.length - 1))]
-          if (call !== undefined) {
-            presence.over(call)
-            open.delete(call)
+          if (call === undefined) continue
+          if (random.chance(0.8)) presence.over(call)
+          else {
+            const isNews = away === undefined && !old.has(call)
+            assert.strictEqual(presence.failed(call, now), isNews)
+            if (isNews) {
+              away = oldest?.[1]
+              suspected = undefined
+            }
           }
+          open.delete(call)
         } else if (choice === 5) {
           assert.strictEqual(presence.missed(now), away === undefined)
           away ??= oldest?.[1] ?? now
@@ -88,7 +107,10 @@ describe("presence", () => {
           assert.strictEqual(presence.probed(sent, now), isBack)
           if (isBack) {
             away = undefined
-            for (const call of open.keys()) open.set(call, now)
+            for (const call of open.keys()) {
+              open.set(call, now)
+              old.add(call)
+            }
           }
         } else {
           const isOverdue = away === undefined && oldest !== undefined && now - oldest[1] >= awayAfter

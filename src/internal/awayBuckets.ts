@@ -15,13 +15,13 @@ import type { BucketWaiters, Promised, Restore } from "./bucketWaiters.ts"
 import { limiterIdentity } from "./limiterKeys.ts"
 import { type BucketConfig, durationOf, tokensOf } from "./options.ts"
 import { type RedisBucketStore, RedisBuckets } from "./redisBuckets.ts"
-import { gone, meansAway, type Place, RedisPresence } from "./redisPresence.ts"
+import { gone, meansAway, RedisPresence, type Server } from "./redisPresence.ts"
 import { monotonicMicros } from "./time.ts"
 
 /** Who decides about a bucket in this absence, and what is needed to hand back. */
 interface Deputed {
   readonly standIn: BucketStandIn
-  readonly place: Place
+  readonly server: Server
   readonly name: string
   readonly redis: RedisBucketStore
   readonly waiters: BucketWaiters
@@ -29,7 +29,7 @@ interface Deputed {
 
 /** Who decides about a bucket instead of Redis. */
 interface Deputy {
-  readonly place: Place
+  readonly server: Server
   readonly decide: (amount: number, maxWait: number) => Outcome
   readonly giveBack: (reservation: Reservation, amount: number) => void
   /** Redis has not said anything in time. */
@@ -87,8 +87,8 @@ export class AwayBuckets {
     this.fork = fork
     this.awayAfter = durationOf(awayAfter)
     this.presence = new RedisPresence(client, clock, fork, awayAfter, {
-      onAway: (place) => this.buckets.giveUp((key) => this.presence.placeOf(key) === place, gone),
-      onReturn: (place) => this.onReturn(place)
+      onAway: (server) => this.buckets.giveUp((key) => this.presence.serverOf(key) === server, gone),
+      onReturn: (server) => this.onReturn(server)
     })
     this.buckets = new RedisBuckets(this.presence.client, clientId, clock, fork)
   }
@@ -101,18 +101,18 @@ export class AwayBuckets {
   store(config: BucketConfig, whenAway: Exclude<WhenAway, "fail">, waiters: BucketWaiters): BucketStore {
     const name = limiterIdentity("TokenBucket", config)
     const redis = this.buckets.store(config)
-    const place = this.presence.placeOf(redis.key)
+    const server = this.presence.serverOf(redis.key)
     const deputyKey = `${whenAway === "allow" ? whenAway : "local"} ${name}`
 
     const makeStandIn = () =>
       whenAway === "allow"
         ? new Unlimited(config)
-        : new Share(config, whenAway.local, place.presence.awaySince ?? this.now(), waiters.promised(name))
+        : new Share(config, whenAway.local, server.presence.awaySince ?? this.now(), waiters.promised(name))
 
     const standIn = (): BucketStandIn => {
       let deputed = this.deputed.get(deputyKey)
       if (deputed === undefined) {
-        deputed = { standIn: makeStandIn(), place, name, redis, waiters }
+        deputed = { standIn: makeStandIn(), server, name, redis, waiters }
         this.deputed.set(deputyKey, deputed)
       }
       return deputed.standIn
@@ -125,7 +125,7 @@ export class AwayBuckets {
 
     /** Redis has not said anything in time. */
     const miss = (error: BackendError): void => {
-      if (error.cause !== gone.cause) this.presence.missed(place)
+      if (error.cause !== gone.cause) this.presence.missed(server)
     }
 
     const reserve = <A, E, R>(
@@ -135,7 +135,7 @@ export class AwayBuckets {
       onAnswer: (answer: Answer) => Effect.Effect<A, E, R>
     ): Effect.Effect<A, E | BackendError, R> =>
       Effect.suspend(() => {
-        if (place.isAway) return onAnswer({ outcome: decide(amount, maxWait), disagreed: false })
+        if (server.isAway) return onAnswer({ outcome: decide(amount, maxWait), disagreed: false })
         const asked = this.now()
         return Effect.matchEffect(redis.reserve(amount, maxWait, restore, Effect.succeed), {
           onSuccess: onAnswer,
@@ -150,7 +150,7 @@ export class AwayBuckets {
 
     const orElse = <A>(ask: Effect.Effect<A, BackendError>, instead: () => A): Effect.Effect<A, BackendError> =>
       Effect.suspend(() =>
-        place.isAway
+        server.isAway
           ? Effect.sync(instead)
           : Effect.catchIf(ask, meansAway, (error) => {
               miss(error)
@@ -180,11 +180,11 @@ export class AwayBuckets {
       else if (isUpTo(reservation.standIn)) reservation.standIn.giveBack(reservation, amount, this.now())
     }
 
-    this.deputies.set(config, { place, decide, giveBack, miss })
+    this.deputies.set(config, { server, decide, giveBack, miss })
 
     return {
       home: this.homeOf(redis.home),
-      takeNow: (amount) => place.isAway && decide(amount, 0)._tag === "Reserved",
+      takeNow: (amount) => server.isAway && decide(amount, 0)._tag === "Reserved",
       reserve,
       giveBack,
       settle: (reservation, actual) =>
@@ -196,9 +196,9 @@ export class AwayBuckets {
       pause: (duration) => orElse(redis.pause(duration), () => standIn().pause(duration, this.now())),
       look: (amount) => orElse(redis.look(amount), () => standIn().look(amount, this.now())),
       reset: redis.reset,
-      isAway: () => place.isAway,
+      isAway: () => server.isAway,
       away: () => {
-        const since = place.presence.awaySince
+        const since = server.presence.awaySince
         if (since === undefined) return undefined
         const admitted = this.deputed.get(deputyKey)?.standIn.admitted ?? 0
         return { duration: durationOf(this.now() - since), admitted: tokensOf(admitted) }
@@ -214,7 +214,7 @@ export class AwayBuckets {
       Effect.suspend(() => {
         const deputies = parts.map(({ config }) => this.deputies.get(config)).filter((one) => one !== undefined)
         const [deputy] = deputies
-        if (deputy === undefined || deputy.place.isAway)
+        if (deputy === undefined || deputy.server.isAway)
           return onAnswer(decideTogether(deputies, parts, minWait, maxWait))
         const asked = this.now()
         return Effect.matchEffect(redis.reserve(parts, minWait, maxWait, restore, Effect.succeed), {
@@ -234,12 +234,12 @@ export class AwayBuckets {
   }
 
   /** Redis is told what was taken without it before anybody asks it anything. Who waits here asks there, in order. */
-  private onReturn(place: Place): number {
+  private onReturn(server: Server): number {
     const now = this.now()
     let admitted = 0
     const asking: Array<() => void> = []
     for (const [key, deputed] of this.deputed) {
-      if (deputed.place !== place) continue
+      if (deputed.server !== server) continue
       const { standIn, name, redis, waiters } = deputed
       const isOurs = (promised: Promised) => {
         const reservation = promised.reservationIn(name)

@@ -12,7 +12,7 @@ import type { WhenAway } from "../WhenAway.ts"
 import { maxSpan } from "./bucket.ts"
 import type { Restore } from "./bucketWaiters.ts"
 import { durationOf, type SemaphoreConfig } from "./options.ts"
-import { gone, meansAway, type Place, RedisPresence } from "./redisPresence.ts"
+import { gone, meansAway, RedisPresence, type Server } from "./redisPresence.ts"
 import { type RedisSemaphoreStore, RedisSemaphores } from "./redisSemaphores.ts"
 import type { Grant, Refusal, SemaphoreStore } from "./semaphoreLimiter.ts"
 import { type NoGrant, SemaphoreStandIn, StandInGrant } from "./semaphoreStandIn.ts"
@@ -22,7 +22,7 @@ import { WaitingLine } from "./waitingLine.ts"
 /** Who gives the permits of a semaphore in this absence, and what is needed to hand over. */
 interface Deputed {
   readonly standIn: SemaphoreStandIn
-  readonly place: Place
+  readonly server: Server
   readonly redis: RedisSemaphoreStore
 }
 
@@ -56,15 +56,15 @@ export class AwaySemaphores {
   ) {
     this.clock = clock
     this.presence = new RedisPresence(client, clock, fork, awayAfter, {
-      onAway: (place) => this.kept.giveUp((key) => this.presence.placeOf(key) === place, gone),
-      onReturn: (place) => this.onReturn(place)
+      onAway: (server) => this.kept.giveUp((key) => this.presence.serverOf(key) === server, gone),
+      onReturn: (server) => this.onReturn(server)
     })
     this.kept = new RedisSemaphores(
       this.presence.client,
       process,
       clock,
       fork,
-      (key) => this.presence.placeOf(key).isAway
+      (key) => this.presence.serverOf(key).isAway
     )
   }
 
@@ -83,7 +83,7 @@ export class AwaySemaphores {
   store(config: SemaphoreConfig, whenAway: Exclude<WhenAway, "fail">): SemaphoreStore {
     const { name, capacity } = config
     const redis = this.kept.store(config)
-    const place = this.presence.placeOf(redis.key)
+    const server = this.presence.serverOf(redis.key)
     const line = new WaitingLine()
     const deputyKey = `${whenAway === "allow" ? whenAway : "local"} ${redis.key}`
     const limit = whenAway === "allow" ? Number.POSITIVE_INFINITY : Math.floor(capacity * whenAway.local)
@@ -91,14 +91,14 @@ export class AwaySemaphores {
     const standIn = (): SemaphoreStandIn => {
       let deputed = this.deputed.get(deputyKey)
       if (deputed === undefined) {
-        deputed = { standIn: new SemaphoreStandIn(limit, redis.holding()), place, redis }
+        deputed = { standIn: new SemaphoreStandIn(limit, redis.holding()), server, redis }
         this.deputed.set(deputyKey, deputed)
       }
       return deputed.standIn
     }
 
     const takeNow = (permits: number): StandInGrant | undefined =>
-      place.isAway ? standIn().takeNow(permits, () => new StandInGrant(redis.newId(permits), permits, 0)) : undefined
+      server.isAway ? standIn().takeNow(permits, () => new StandInGrant(redis.newId(permits), permits, 0)) : undefined
 
     const failed = (reason: BackendError["reason"], cause?: unknown) =>
       Effect.fail(new BackendError({ operation: "acquire", name, reason, cause }))
@@ -118,23 +118,23 @@ export class AwaySemaphores {
 
       return Effect.suspend(() => {
         if (this.isClosed) return failed("Closed")
-        if (place.isAway) {
+        if (server.isAway) {
           const current = standIn()
           if (isTry) return fromStandIn(takeNow(permits) ?? (permits > current.limit ? "NeedsRedis" : "TimeUp"))
           const grantOf = () => new StandInGrant(redis.newId(permits), permits, this.now() - asked)
           return Effect.flatMap(current.take(permits, deadline, grantOf, line, restore), fromStandIn)
         }
         const left = deadline === Number.POSITIVE_INFINITY ? maxSpan : Math.max(0, deadline - this.now())
-        this.presence.expectMessage(place)
+        this.presence.expectMessage(server)
         const answered = Effect.onExitPrimitive(redis.take(permits, isTry ? 0 : left, restore, Effect.succeed), () => {
-          this.presence.expectNoMessage(place)
+          this.presence.expectNoMessage(server)
           return undefined
         })
         return Effect.matchEffect(answered, {
           onSuccess: onAnswer,
           onFailure: (error) => {
             if (!meansAway(error)) return Effect.fail(error)
-            if (error.cause !== gone.cause) this.presence.missed(place)
+            if (error.cause !== gone.cause) this.presence.missed(server)
             return take(request, restore, onAnswer)
           }
         })
@@ -142,10 +142,10 @@ export class AwaySemaphores {
     }
 
     const look: Effect.Effect<SemaphoreState, BackendError> = Effect.suspend(() => {
-      const since = place.presence.awaySince
+      const since = server.presence.awaySince
       if (since !== undefined) return Effect.succeed(this.stateOf(standIn(), capacity, since))
       return Effect.catchIf(redis.look, meansAway, (error) => {
-        if (error.cause !== gone.cause) this.presence.missed(place)
+        if (error.cause !== gone.cause) this.presence.missed(server)
         return look
       })
     })
@@ -164,7 +164,7 @@ export class AwaySemaphores {
         if (!(grant instanceof StandInGrant) || grant.isAdopted) redis.release(grant)
       },
       resize: redis.resize,
-      isAway: () => place.isAway,
+      isAway: () => server.isAway,
       look,
       reset: redis.reset
     }
@@ -187,12 +187,12 @@ export class AwaySemaphores {
   }
 
   /** What is held counts at Redis before anybody asks it for more. Who waits here asks there, in order. */
-  private onReturn(place: Place): number {
-    this.kept.reclaim((key) => this.presence.placeOf(key) === place)
+  private onReturn(server: Server): number {
+    this.kept.reclaim((key) => this.presence.serverOf(key) === server)
     let admitted = 0
     const asking: Array<() => void> = []
     for (const [key, deputed] of this.deputed) {
-      if (deputed.place !== place) continue
+      if (deputed.server !== server) continue
       const { standIn, redis } = deputed
       this.deputed.delete(key)
       const { grants, askAnew } = standIn.end()

@@ -10,6 +10,8 @@
 export interface Call {
   /** On the monotonic clock, in microseconds. */
   asked: number
+  /** Made before the server was last away. */
+  isOld: boolean
 }
 
 /**
@@ -40,7 +42,7 @@ export class Presence {
   }
 
   asked(now: number): Call {
-    const call = { asked: now }
+    const call = { asked: now, isOld: false }
     this.unanswered.add(call)
     return call
   }
@@ -48,6 +50,13 @@ export class Presence {
   /** Whatever the answer was, or nobody needs it any more. */
   over(call: Call): void {
     this.unanswered.delete(call)
+  }
+
+  /** A call came to nothing. Gives whether that makes a difference: an old one tells no news. */
+  failed(call: Call, now: number): boolean {
+    const isAway = !call.isOld && this.missed(now)
+    this.over(call)
+    return isAway
   }
 
   /** Somebody could wait no longer. Gives whether that makes a difference. */
@@ -81,7 +90,10 @@ export class Presence {
     if (this.left === undefined || now > sent + this.awayAfter) return false
     this.left = undefined
     // Calls that were made in vain have their chance from now on.
-    for (const call of this.unanswered) call.asked = now
+    for (const call of this.unanswered) {
+      call.asked = now
+      call.isOld = true
+    }
     return true
   }
 

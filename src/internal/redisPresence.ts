@@ -45,13 +45,13 @@ export const meansAway = ({ reason }: Pick<BackendError, "reason">): boolean => 
 
 export interface PresenceListener {
   /** From now on nobody needs to ask. */
-  readonly onAway: (place: Place) => void
+  readonly onAway: (server: Server) => void
   /** From now on Redis decides; gives how many tokens or permits were given without it. */
-  readonly onReturn: (place: Place) => number
+  readonly onReturn: (server: Server) => number
 }
 
 /** A server, as far as limiters can tell one from another. */
-export class Place {
+export class Server {
   readonly presence: Presence
   /** A key in it that nobody uses. */
   readonly key: string
@@ -80,8 +80,8 @@ export class RedisPresence {
   private readonly awayAfter: number
   private readonly listener: PresenceListener
   /** By slot on Cluster. */
-  private readonly places = new Map<number, Place>()
-  private readonly away = new Set<Place>()
+  private readonly servers = new Map<number, Server>()
+  private readonly away = new Set<Server>()
   private readonly watch: Watch
   private admitted = 0
   private since = 0
@@ -104,51 +104,51 @@ export class RedisPresence {
       ...client,
       run: (script, keys, args, options) =>
         Effect.suspend(() => {
-          const place = this.placeOf(keys[0] ?? "")
-          place.lastAsked = monotonicMicros(clock)
-          const call = place.presence.asked(place.lastAsked)
-          this.watch.at(place.presence.nextLook)
+          const server = this.serverOf(keys[0] ?? "")
+          server.lastAsked = monotonicMicros(clock)
+          const call = server.presence.asked(server.lastAsked)
+          this.watch.at(server.presence.nextLook)
           const ran = client.run(script, keys, args, {
             ...options,
             onRetry: (trouble) => {
-              place.trouble = trouble
+              server.trouble = trouble
               options.onRetry?.(trouble)
             }
           })
           return Effect.onExitPrimitive(ran, (exit) => {
-            if (exit._tag === "Success") {
-              if (!place.isAway) place.trouble = noAnswer
-            } else if (Option.exists(Exit.findErrorOption(exit), meansAway)) this.missed(place)
-            place.presence.over(call)
+            const hasFailed = Exit.isFailure(exit) && Option.exists(Exit.findErrorOption(exit), meansAway)
+            if (!hasFailed) server.presence.over(call)
+            else if (server.presence.failed(call, monotonicMicros(clock))) this.leave(server)
+            if (Exit.isSuccess(exit) && !server.isAway) server.trouble = noAnswer
             return undefined
           })
         })
     }
   }
 
-  placeOf(key: string): Place {
+  serverOf(key: string): Server {
     const slot = this.client.mode === "cluster" ? this.client.slotOf(key) : 0
-    let place = this.places.get(slot)
-    if (place === undefined) {
-      place = new Place(this.awayAfter, `${key}:presence`)
-      this.places.set(slot, place)
+    let server = this.servers.get(slot)
+    if (server === undefined) {
+      server = new Server(this.awayAfter, `${key}:presence`)
+      this.servers.set(slot, server)
     }
-    return place
+    return server
   }
 
   /** Somebody waits for a message from Redis, and nothing else would show that none can come. */
-  expectMessage(place: Place): void {
-    place.waiting++
+  expectMessage(server: Server): void {
+    server.waiting++
     this.watch.at(monotonicMicros(this.clock) + askEvery)
   }
 
-  expectNoMessage(place: Place): void {
-    place.waiting--
+  expectNoMessage(server: Server): void {
+    server.waiting--
   }
 
   /** Somebody could wait no longer. */
-  missed(place: Place): void {
-    if (place.presence.missed(monotonicMicros(this.clock))) this.leave(place)
+  missed(server: Server): void {
+    if (server.presence.missed(monotonicMicros(this.clock))) this.leave(server)
   }
 
   close(): void {
@@ -159,32 +159,32 @@ export class RedisPresence {
 
   private look(now: number): number | undefined {
     let next = Number.POSITIVE_INFINITY
-    for (const place of this.places.values()) {
-      if (place.presence.look(now)) this.leave(place)
-      next = Math.min(next, place.presence.nextLook)
-      if (place.waiting === 0 || place.isAway) continue
-      if (now >= place.lastAsked + askEvery) this.fork(Effect.ignore(this.ask(this.client, place, now)))
-      next = Math.min(next, place.lastAsked + askEvery)
+    for (const server of this.servers.values()) {
+      if (server.presence.look(now)) this.leave(server)
+      next = Math.min(next, server.presence.nextLook)
+      if (server.waiting === 0 || server.isAway) continue
+      if (now >= server.lastAsked + askEvery) this.fork(Effect.ignore(this.ask(this.client, server, now)))
+      next = Math.min(next, server.lastAsked + askEvery)
     }
     return next === Number.POSITIVE_INFINITY ? undefined : next
   }
 
-  private leave(place: Place): void {
+  private leave(server: Server): void {
     if (this.away.size === 0) {
-      this.since = place.presence.awaySince ?? 0
-      const { reason } = place.trouble
+      this.since = server.presence.awaySince ?? 0
+      const { reason } = server.trouble
       this.log(Effect.logWarning(`Redis is away (${reason}): limiters go on without it as their whenAway says`))
     }
-    this.away.add(place)
-    place.probing = this.fork(this.probeAgainAndAgain(place))
-    this.listener.onAway(place)
+    this.away.add(server)
+    server.probing = this.fork(this.probeAgainAndAgain(server))
+    this.listener.onAway(server)
   }
 
-  private comeBack(place: Place): void {
-    place.probing?.interruptUnsafe()
-    place.trouble = noAnswer
-    this.away.delete(place)
-    this.admitted += this.listener.onReturn(place)
+  private comeBack(server: Server): void {
+    server.probing?.interruptUnsafe()
+    server.trouble = noAnswer
+    this.away.delete(server)
+    this.admitted += this.listener.onReturn(server)
     if (this.away.size > 0) return
     const duration = Duration.format(Duration.millis(Math.round((monotonicMicros(this.clock) - this.since) / 1000)))
     this.log(Effect.logInfo(`Redis is back after ${duration}; ${this.admitted} permits were given without it`))
@@ -195,31 +195,31 @@ export class RedisPresence {
     this.fork(effect)
   }
 
-  // A server that is only slow answers late, and so may a connection to it.
-  private probeAgainAndAgain(place: Place): Effect.Effect<never> {
-    const asked = Effect.sync(() => this.fork(this.probe(place)))
+  // A connection is suspected only once a probe has had time to be answered there.
+  private probeAgainAndAgain(server: Server): Effect.Effect<never> {
+    const asked = Effect.sync(() => this.fork(this.probe(server)))
     const pause = this.clock.sleep(Duration.millis(probeEvery))
     const dropped = Effect.sync(() => this.fork(this.bare.dropSilent(durationOf(this.awayAfter))))
     return Effect.forever(Effect.all([asked, pause, dropped, asked, pause], { discard: true }))
   }
 
   /** Whoever refuses us for good is there: what is wrong then, those who ask shall hear. */
-  private probe(place: Place): Effect.Effect<void> {
+  private probe(server: Server): Effect.Effect<void> {
     return Effect.suspend(() => {
       const sent = monotonicMicros(this.clock)
-      const answered = Effect.matchEager(this.ask(this.bare, place, sent), {
+      const answered = Effect.matchEager(this.ask(this.bare, server, sent), {
         onFailure: (error) => !meansAway(error),
         onSuccess: () => true
       })
       return Effect.map(answered, (isAnswer) => {
-        const isNews = isAnswer && this.away.has(place)
-        if (isNews && place.presence.probed(sent, monotonicMicros(this.clock))) this.comeBack(place)
+        const isNews = isAnswer && this.away.has(server)
+        if (isNews && server.presence.probed(sent, monotonicMicros(this.clock))) this.comeBack(server)
       })
     })
   }
 
-  private ask(client: RedisClient["Service"], place: Place, now: number): Effect.Effect<unknown, BackendError> {
-    return client.run(presenceScript, [place.key], [], {
+  private ask(client: RedisClient["Service"], server: Server, now: number): Effect.Effect<unknown, BackendError> {
+    return client.run(presenceScript, [server.key], [], {
       operation: "presence probe",
       deadline: now + this.awayAfter,
       retryLost: true

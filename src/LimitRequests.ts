@@ -10,10 +10,10 @@ import type * as HttpClientRequest from "effect/http/HttpClientRequest"
 import type * as HttpClientResponse from "effect/http/HttpClientResponse"
 import * as Option from "effect/Option"
 import { type InvalidOptions, MaxSleepExceeded } from "./Errors.ts"
-import { guarding, limiterFor } from "./internal/anyLimiter.ts"
+import { guarding, limiterFor, type SingleLimiter } from "./internal/anyLimiter.ts"
 import { HoldOffs } from "./internal/holdOffs.ts"
 import { retryDelay } from "./internal/rateLimitFields.ts"
-import type { AnyKeyedLimiter, AnyLimiter, LimiterError } from "./Limiter.ts"
+import type { AnyJointLimiter, AnyKeyedLimiter, AnyLimiter, LimiterError } from "./Limiter.ts"
 import type { SemaphoreLimiter } from "./Semaphore.ts"
 
 type Request = HttpClientRequest.HttpClientRequest
@@ -37,7 +37,7 @@ export interface LimitRequestsOptions {
  *
  * When a response is 429 or 503 and tells by `Retry-After`, `RateLimit` or `RateLimit-Reset` when to come back, then
  *
- * - a token bucket pauses until then, for every process that shares it;
+ * - a token bucket pauses until then, for every process that shares it, and of several limiters each token bucket;
  * - over a semaphore, whose state knows no time, the requests of this process wait until then while they hold their
  *   permits, so that fewer are left for the others. They fail with `MaxSleepExceeded` if that would be longer than
  *   `maxSleep`. It is the limited client that remembers this: make it once, and keep it.
@@ -67,7 +67,7 @@ export interface LimitRequestsOptions {
  * Effect.runPromise(program.pipe(Effect.provide(LocalLive)))
  * ```
  */
-export const limitRequests = <L extends AnyLimiter | AnyKeyedLimiter, O extends LimitRequestsOptions>(
+export const limitRequests = <L extends AnyLimiter | AnyJointLimiter | AnyKeyedLimiter, O extends LimitRequestsOptions>(
   limiter: L,
   options?: O & (L extends AnyKeyedLimiter ? unknown : { readonly key?: undefined })
 ): (<E, R>(
@@ -80,12 +80,12 @@ export const limitRequests = <L extends AnyLimiter | AnyKeyedLimiter, O extends 
   const longest = Duration.fromInputUnsafe(maxPause)
   const holdOffs = new HoldOffs()
 
-  const heed = (limiter: AnyLimiter, response: Response): Effect.Effect<void> =>
+  const heed = (limiter: SingleLimiter, response: Response): Effect.Effect<void> =>
     Effect.clockWith((clock) => {
       const delay = retryDelay(response.headers, clock.currentTimeMillisUnsafe())
       if (delay === undefined) return Effect.void
       const pause = Duration.min(delay, longest)
-      if (limiter.kind === "TokenBucket") return Effect.ignore(limiter.pause(pause), { log: "Warn" })
+      if (limiter.kind !== "Semaphore") return Effect.ignore(limiter.pause(pause), { log: "Warn" })
       holdOffs.extend(clock, limiter.name, pause)
       return Effect.void
     })
@@ -108,7 +108,7 @@ export const limitRequests = <L extends AnyLimiter | AnyKeyedLimiter, O extends 
   const limited = <E, R>(
     send: Effect.Effect<Response, E, R>,
     request: Request
-  ): Effect.Effect<Response, E | LimiterError<AnyLimiter> | InvalidOptions, R> =>
+  ): Effect.Effect<Response, E | LimiterError<SingleLimiter> | InvalidOptions, R> =>
     Effect.flatMap(
       limiterFor(limiter, () => key(request)),
       (limiter) => {
@@ -117,7 +117,7 @@ export const limitRequests = <L extends AnyLimiter | AnyKeyedLimiter, O extends 
           const response = refusalIn(exit)
           return response === undefined ? Effect.void : heed(limiter, response)
         })
-        return limiter.kind === "TokenBucket"
+        return limiter.kind !== "Semaphore"
           ? guarded(sent)
           : Effect.andThen(checkHoldOff(limiter), guarded(Effect.andThen(waitOutHoldOff(limiter), sent)))
       }

@@ -120,8 +120,12 @@ export type AnyLimiter = TokenBucketLimiter | SemaphoreLimiter
 export type AnyKeyedLimiter = KeyedTokenBucketLimiter | KeyedSemaphoreLimiter
 
 /** How work behind a limiter can fail besides its own failures. */
-export type LimiterError<L extends AnyLimiter | AnyKeyedLimiter> =
-  | (L extends { readonly kind: "TokenBucket" } ? TokenBucketError : SemaphoreError | PermitLost)
+export type LimiterError<L extends AnyLimiter | AnyKeyedLimiter | AnyJointLimiter> =
+  | (L extends JointLimiter<infer Members>
+      ? JointError<Members> | JointHeld<Members>
+      : L extends { readonly kind: "TokenBucket" }
+        ? TokenBucketError
+        : SemaphoreError | PermitLost)
   | (L extends AnyKeyedLimiter ? InvalidOptions : never)
 
 /** A limiter among several, and how many of its permits or tokens each piece of work takes if not as usual. */
@@ -182,7 +186,15 @@ export interface JointLimiter<out Members extends ReadonlyArray<JointMember>>
    * when one of them refuses.
    */
   readonly isAtomic: boolean
+  /**
+   * Pauses each of its token buckets, as their own `pause` does. Those who wait in this process wait longer, if all
+   * buckets are decided about in one step.
+   */
+  readonly pause: (duration: Duration.Input) => Effect.Effect<void, InvalidOptions | BackendError>
 }
+
+/** Several limiters as one, whichever they are. */
+export type AnyJointLimiter = JointLimiter<ReadonlyArray<JointMember>>
 
 /**
  * What can be done with limiters of either kind.

@@ -6,8 +6,8 @@ import { dual } from "effect/Function"
 import * as Lock from "effect/Semaphore"
 import * as Stream from "effect/Stream"
 import type { InvalidOptions } from "./Errors.ts"
-import { guarding } from "./internal/anyLimiter.ts"
-import type { AnyLimiter, LimiterError } from "./Limiter.ts"
+import { guarding, type SingleLimiter } from "./internal/anyLimiter.ts"
+import type { AnyJointLimiter, AnyLimiter, LimiterError } from "./Limiter.ts"
 import type { TokenBucketError, TokenBucketLimiter } from "./TokenBucket.ts"
 
 /**
@@ -89,23 +89,23 @@ export interface MapWithPermitOptions {
  * ```
  */
 export const mapWithPermit: {
-  <L extends AnyLimiter, A, B, E2, R2>(
+  <L extends AnyLimiter | AnyJointLimiter, A, B, E2, R2>(
     limiter: L,
     f: (element: A) => Effect.Effect<B, E2, R2>,
     options?: MapWithPermitOptions & { readonly cost?: undefined }
   ): <E, R>(self: Stream.Stream<A, E, R>) => Stream.Stream<B, E | E2 | LimiterError<L>, R | R2>
-  <L extends AnyLimiter, A, B, E2, R2>(
+  <L extends AnyLimiter | AnyJointLimiter, A, B, E2, R2>(
     limiter: L,
     f: (element: A) => Effect.Effect<B, E2, R2>,
     options: MapWithPermitOptions & { readonly cost: (element: A) => number }
   ): <E, R>(self: Stream.Stream<A, E, R>) => Stream.Stream<B, E | E2 | LimiterError<L> | InvalidOptions, R | R2>
-  <A, E, R, L extends AnyLimiter, B, E2, R2>(
+  <A, E, R, L extends AnyLimiter | AnyJointLimiter, B, E2, R2>(
     self: Stream.Stream<A, E, R>,
     limiter: L,
     f: (element: A) => Effect.Effect<B, E2, R2>,
     options?: MapWithPermitOptions & { readonly cost?: undefined }
   ): Stream.Stream<B, E | E2 | LimiterError<L>, R | R2>
-  <A, E, R, L extends AnyLimiter, B, E2, R2>(
+  <A, E, R, L extends AnyLimiter | AnyJointLimiter, B, E2, R2>(
     self: Stream.Stream<A, E, R>,
     limiter: L,
     f: (element: A) => Effect.Effect<B, E2, R2>,
@@ -115,10 +115,10 @@ export const mapWithPermit: {
   (args) => Stream.isStream(args[0]),
   <A, E, R, B, E2, R2>(
     self: Stream.Stream<A, E, R>,
-    limiter: AnyLimiter,
+    limiter: SingleLimiter,
     f: (element: A) => Effect.Effect<B, E2, R2>,
     { concurrency = 16, unordered, cost }: MapWithPermitOptions & { readonly cost?: (element: A) => number } = {}
-  ): Stream.Stream<B, E | E2 | LimiterError<AnyLimiter> | InvalidOptions, R | R2> =>
+  ): Stream.Stream<B, E | E2 | LimiterError<SingleLimiter> | InvalidOptions, R | R2> =>
     Stream.suspend(() => {
       const turns = makeTurns()
       return Stream.mapEffect(

@@ -13,6 +13,7 @@ export {
 } from "./Errors.ts"
 export type { FromConfig, LimiterServiceClass, LimiterServiceFactory } from "./internal/limiterService.ts"
 export {
+  type AnyJointLimiter,
   type AnyKeyedLimiter,
   type AnyLimiter,
   type JointError,

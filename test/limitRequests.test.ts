@@ -13,7 +13,7 @@ import {
   HttpServerResponse
 } from "effect/http"
 import { TestClock } from "effect/testing"
-import { LocalLive, Semaphore, TokenBucket, type TokenBucketLimiter } from "steindamm"
+import { Limiter, LocalLive, Semaphore, TokenBucket, type TokenBucketLimiter } from "steindamm"
 import { limitRequests } from "steindamm/http"
 import { RedisClient, RedisLive } from "steindamm/redis"
 import { inject } from "vitest"
@@ -53,6 +53,19 @@ describe("a client behind a token bucket", () => {
       const { asked, client } = server(ok)
       yield* driven(times(4, client.pipe(limitRequests(limiter)).get(url)))
       assert.deepStrictEqual(asked, [0, 0, 100, 200])
+    }).pipe(Effect.provide(LocalLive))
+  )
+
+  it.effect("keeps to several limits at once, all of which stay away when the server says so", () =>
+    Effect.gen(function* () {
+      const perSecond = yield* TokenBucket.make({ name: "second", capacity: 2, refillFrequency: 100 })
+      const perDay = yield* TokenBucket.make({ name: "day", capacity: 10, refillFrequency: "1 day" })
+      const connections = yield* Semaphore.make({ name: "connections", capacity: 1 })
+      const { asked, client } = server(ok, refusing({ "retry-after": "2" }), ok)
+      const limited = client.pipe(limitRequests(Limiter.all([perSecond, perDay, connections])))
+      yield* driven(Effect.forEach([1, 2, 3], () => limited.get(url)))
+      assert.deepStrictEqual(asked, [0, 0, 2000])
+      assert.strictEqual((yield* perDay.state).tokens, 7)
     }).pipe(Effect.provide(LocalLive))
   )
 

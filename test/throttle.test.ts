@@ -1,7 +1,7 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Clock, Deferred, Effect, Exit, Fiber, Stream } from "effect"
+import { Clock, Deferred, Duration, Effect, Exit, Fiber, Stream } from "effect"
 import { TestClock } from "effect/testing"
-import { LocalLive, mapWithPermit, Semaphore, TokenBucket, throttle } from "steindamm"
+import { Limiter, LocalLive, mapWithPermit, Semaphore, TokenBucket, throttle } from "steindamm"
 import { driven } from "./support/driven.ts"
 
 /** Elements as they come out, each with the time. */
@@ -74,6 +74,18 @@ describe("throttle", () => {
 })
 
 describe("mapWithPermit", () => {
+  it.effect("works with several limiters as with one", () =>
+    Effect.gen(function* () {
+      const bucket = yield* TokenBucket.make({ name: "bucket", capacity: 4, refillFrequency: "1 day" })
+      const limiter = Limiter.all([yield* Semaphore.make({ name: "semaphore", capacity: 2 }), bucket])
+      const doubled = mapWithPermit(Stream.range(1, 3), limiter, (n) => Effect.as(Effect.sleep(10), 2 * n))
+      const [elapsed, values] = yield* driven(Effect.timed(Stream.runCollect(doubled)))
+      assert.deepStrictEqual(values, [2, 4, 6])
+      assert.strictEqual(Duration.toMillis(elapsed), 20)
+      assert.strictEqual((yield* bucket.state).tokens, 1)
+    }).pipe(Effect.provide(LocalLive))
+  )
+
   it.effect("works on as many elements as the semaphore has permits, and keeps their order", () =>
     Effect.gen(function* () {
       const limiter = yield* Semaphore.make({ name: "stream", capacity: 2 })

@@ -243,6 +243,13 @@ const describeJoint = () => {
   expectTypeOf(Limiter.all([bucket])).toExtend<Limiter<BucketFailure>>()
   expectTypeOf(Limiter.all(several)).toEqualTypeOf<JointLimiter<ReadonlyArray<TokenBucketLimiter>>>()
   expectTypeOf(Limiter.all(several).state).toEqualTypeOf<Effect.Effect<ReadonlyArray<TokenBucketState>, BackendError>>()
+  expectTypeOf(joint.pause("1 second")).toEqualTypeOf<Effect.Effect<void, InvalidOptions | BackendError>>()
+  expectTypeOf(mapWithPermit(numbers, Limiter.all([bucket, semaphore]), () => work)).toEqualTypeOf<
+    Stream.Stream<"value", "stream" | "failure" | BucketFailure | SemaphoreFailure, "source" | "requirement">
+  >()
+  expectTypeOf(client.pipe(limitRequests(Limiter.all([bucket, bucket])))).toEqualTypeOf<
+    HttpClient.HttpClient.With<"client" | BucketFailure, "requirement">
+  >()
   // @ts-expect-error a keyed limiter is many
   Limiter.all([buckets])
 }

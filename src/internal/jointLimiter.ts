@@ -309,6 +309,12 @@ export const makeJointLimiter = <const Members extends ReadonlyArray<JointMember
       (...args) =>
         withPermit(Effect.suspend(() => f(...args))),
     state: Effect.forEach(entries, stateOf, { concurrency: "unbounded" }),
+    pause: (duration) =>
+      Effect.forEach(
+        entries,
+        ({ limiter }) => (limiter.kind === "TokenBucket" ? limiter.pause(duration) : Effect.void),
+        { concurrency: "unbounded", discard: true }
+      ),
     reset: Effect.forEach(entries, ({ limiter }) => limiter.reset, { concurrency: "unbounded", discard: true })
   }
   const its = entries.flatMap(({ limiter }) => watchedOf(limiter) ?? [])[0]

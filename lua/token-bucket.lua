@@ -28,7 +28,8 @@
 --           look amount
 --           reset
 --       then, to be decided after all of these, requests to several buckets at once, each of them:
---         minWait maxWait times buckets, and for each bucket: its place in KEYS, and amount
+--         minWait maxWait times buckets, and for each bucket: its place in KEYS, amount, and 1 if the request may wait
+--           because of this one and not only because of others, or else 0
 -- Reply: numbers, packed as doubles
 --       1 now
 --       2 decided      the time when this was decided, which is earlier if the call is repeated: of the waits so much has
@@ -230,16 +231,17 @@ local function makeRest()
 
   -- Decides about as many of these requests as are answered alike. Gives how many, 0 wait, 1 wait (too long) or 2
   -- available (empty), and the place of the bucket that refuses.
-  local function waitTogether(states, amounts, minWait, maxWait, times)
-    local wait, slowest = minWait, 1
+  local function waitTogether(states, amounts, mayWait, minWait, maxWait, times)
+    local wait, mostPatience, slowest = minWait, minWait, 1
     for part = 1, #states do
       local state = states[part]
       local runs = runsAt(state, amounts[part])
       if not runs and state.amount == 0 then return times, 2, max(0, state.level), part end
       local own = runs and runs - now or math.huge
+      if mayWait[part] == 1 then mostPatience = max(mostPatience, own) end
       if own > wait then wait, slowest = own, part end
     end
-    if wait > maxWait then return times, 1, min(wait, maxSpan), slowest end
+    if wait > maxWait or wait > mostPatience then return times, 1, min(wait, maxSpan), slowest end
     local alike = wait == 0 and times or 1
     for part = 1, alike > 1 and #states or 0 do
       local state, amount = states[part], amounts[part]
@@ -477,16 +479,18 @@ while ARGV[argument] do
   local minWait, maxWait = tonumber(ARGV[argument]), tonumber(ARGV[argument + 1])
   local times, size = tonumber(ARGV[argument + 2]), tonumber(ARGV[argument + 3])
   argument = argument + 4
-  local parts, states, amounts, failed = {}, {}, {}, nil
+  local parts, states, amounts, mayWait, failed = {}, {}, {}, {}, nil
   for part = 1, size do
     parts[part], amounts[part] = buckets[tonumber(ARGV[argument])], tonumber(ARGV[argument + 1])
-    states[part] = parts[part].state
+    states[part], mayWait[part] = parts[part].state, tonumber(ARGV[argument + 2])
     if parts[part].failed then failed = failed or part end
-    argument = argument + 2
+    argument = argument + 3
   end
   repeat
     local alike, code, value, refusing = times, 3, 0, failed
-    if not failed then alike, code, value, refusing = the('waitTogether')(states, amounts, minWait, maxWait, times) end
+    if not failed then
+      alike, code, value, refusing = the('waitTogether')(states, amounts, mayWait, minWait, maxWait, times)
+    end
     answers[#answers + 1] = pack('<dddd', alike, code, value, refusing)
     for part = 1, failed and 0 or size do
       local bucket = parts[part]

@@ -128,8 +128,16 @@ export type LimiterError<L extends AnyLimiter | AnyKeyedLimiter | AnyJointLimite
         : SemaphoreError | PermitLost)
   | (L extends AnyKeyedLimiter ? InvalidOptions : never)
 
-/** A limiter among several, and how many of its permits or tokens each piece of work takes if not as usual. */
-export type JointMember = AnyLimiter | { readonly limiter: AnyLimiter; readonly permits: number }
+/** A limiter among several, or one with what is particular about it. */
+export type JointMember =
+  | AnyLimiter
+  | {
+      readonly limiter: AnyLimiter
+      /** How many of its permits or tokens each piece of work takes. Default: as its own `withPermit`. */
+      readonly permits?: number | undefined
+      /** `false`: work that would have to wait because of this limiter is refused. Default: true. */
+      readonly wait?: boolean | undefined
+    }
 
 type MemberLimiter<M> = M extends { readonly limiter: infer L } ? L : M
 

@@ -50,9 +50,10 @@ const ask = (
   asked: ReadonlyArray<readonly [jar: Jar, amount: number]>,
   now: number,
   maxWait: number,
-  minWait = 0
+  minWait = 0,
+  mayWait: (index: number) => boolean = () => true
 ): Promised | Exclude<Bucket.JointOutcome, { readonly _tag: "Reserved" }> => {
-  const parts = asked.map(([jar, amount]) => ({ state: jar.load(now), amount }))
+  const parts = asked.map(([jar, amount], index) => ({ state: jar.load(now), amount, mayWait: mayWait(index) }))
   const { states, outcome } = Bucket.reserveTogether(parts, minWait, maxWait)
   if (outcome._tag !== "Reserved") {
     assert.deepStrictEqual(
@@ -295,6 +296,31 @@ describe("a decision about several buckets", () => {
       giveBack(answer, now)
       assert.isAtMost(fast.load(now).level, Bucket.load(without, fast.rules, now).state.level, `seed ${seed}`)
     }
+  })
+
+  it("lets nobody wait because of a bucket that they may not wait for, though they may wait with it for others", () => {
+    let refused = 0
+    let waited = 0
+    for (let seed = 1; seed <= 2000; seed++) {
+      const random = seeded(seed)
+      let now = random.integer(300, 1000)
+      const jars = Array.from({ length: 3 }, () => new Jar(randomRules(random), now))
+      for (let step = 0; step < 15; step++) {
+        now += random.integer(0, 20)
+        const asked = someOf(random, jars)
+        const waits = asked.map(([jar, amount]) => Bucket.look(jar.load(now), amount).wait)
+        const patient = asked.map(() => random.chance(0.5))
+        const longest = Math.max(...waits)
+        const answer = ask(asked, now, Bucket.maxSpan, 0, (index) => patient[index] ?? true)
+        const mayWait = longest === 0 || waits.some((wait, index) => wait === longest && patient[index])
+        assert.strictEqual("_tag" in answer, !mayWait, `seed ${seed}, step ${step}`)
+        if ("_tag" in answer) {
+          assert.deepInclude(answer, { _tag: "TooLong", wait: longest })
+          refused++
+        } else if (patient.includes(false) && longest > 0) waited++
+      }
+    }
+    assert.isAbove(Math.min(refused, waited), 1000)
   })
 
   it("takes from none when a quota that never refills has too little, and tells which", () => {

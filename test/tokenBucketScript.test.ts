@@ -184,7 +184,7 @@ interface Joint {
   readonly minWait: number
   readonly maxWait: number
   readonly times: number
-  readonly members: ReadonlyArray<readonly [index: number, amount: number]>
+  readonly members: ReadonlyArray<readonly [index: number, amount: number, mayWait?: boolean]>
 }
 
 const encodeJoint = ({ minWait, maxWait, times, members }: Joint): ReadonlyArray<number> => [
@@ -192,14 +192,14 @@ const encodeJoint = ({ minWait, maxWait, times, members }: Joint): ReadonlyArray
   maxWait,
   times,
   members.length,
-  ...members.flatMap(([index, amount]) => [index + 1, amount])
+  ...members.flatMap(([index, amount, mayWait = true]) => [index + 1, amount, mayWait ? 1 : 0])
 ]
 
 const decideJoint = (decided: ReadonlyArray<Decided>, { minWait, maxWait, members }: Joint) => {
-  const parts = members.map(([index, amount]) => {
+  const parts = members.map(([index, amount, mayWait = true]) => {
     const one = decided[index]
     if (one === undefined) throw new Error("A place in the call")
-    return { one, part: { state: one.state, amount } }
+    return { one, part: { state: one.state, amount, mayWait } }
   })
   const { states, outcome } = Bucket.reserveTogether(
     parts.map(({ part }) => part),
@@ -400,7 +400,9 @@ describe("lua/token-bucket.lua", () => {
             maxWait: random.pick([0, Bucket.maxSpan, Bucket.maxSpan, random.integer(0, 100 * million)]),
             times: random.integer(1, 3),
             members: work.flatMap(({ rules }, index) =>
-              random.chance(0.7) ? [[index, random.integer(1, random.pick([rules.capacity, 1]))] as const] : []
+              random.chance(0.7)
+                ? [[index, random.integer(1, random.pick([rules.capacity, 1])), random.chance(0.8)] as const]
+                : []
             )
           }
           if (request.members.length === 0) continue

@@ -228,6 +228,9 @@ const describeJoint = () => {
   expectTypeOf(Limiter.all([bucket, bucket]).withPermit(work)).toEqualTypeOf<
     Effect.Effect<"value", "failure" | BucketFailure, "requirement">
   >()
+  expectTypeOf(Limiter.all([{ limiter: bucket, wait: false }]).withPermit(work)).toEqualTypeOf<
+    Effect.Effect<"value", "failure" | BucketFailure, "requirement">
+  >()
   expectTypeOf(Limiter.all([semaphore]).withPermit(work)).toEqualTypeOf<
     Effect.Effect<"value", "failure" | SemaphoreFailure, "requirement">
   >()

@@ -47,7 +47,8 @@ const decideTogether = (
   const reservations: Array<Reservation> = []
   let wait = minWait
   for (const [part, deputy] of deputies.entries()) {
-    const outcome = deputy.decide(parts[part]?.amount ?? 0, maxWait)
+    const { amount, mayWait } = parts[part] as JointPart
+    const outcome = deputy.decide(amount, mayWait ? maxWait : wait)
     if (outcome._tag !== "Reserved") {
       for (const [index, reservation] of reservations.entries()) {
         deputies[index]?.giveBack(reservation, reservation.amount)

@@ -83,6 +83,8 @@ export type Outcome =
 export interface Part {
   readonly state: State
   readonly amount: number
+  /** Whether the request may wait because of this bucket, and not only because of others. */
+  readonly mayWait: boolean
 }
 
 /** What becomes of a request to several buckets; `part` is the place of the bucket that refuses. */
@@ -359,8 +361,8 @@ const reserveAt = (
 
 /**
  * Take from several buckets what one request needs of each, to run at one moment: the first that suits all of them in
- * their orders of arrival, and no sooner than in `minWait`. If that is more than `maxWait` away, or never comes, nothing
- * is taken from any.
+ * their orders of arrival, and no sooner than in `minWait`. If that is more than `maxWait` away, or never comes, or if
+ * the slowest is one that nobody may wait for, nothing is taken from any.
  *
  * A bucket that alone would have been ready sooner holds off those who come later until then, as in a pause: its tokens
  * are taken when the request runs, so that what it gives away before doesn't count twice.
@@ -372,19 +374,23 @@ export const reserveTogether = (
 ): { readonly states: ReadonlyArray<State>; readonly outcome: JointOutcome } => {
   const states = parts.map(({ state }) => state)
   let wait = minWait
+  let mostPatience = minWait
   let slowest = 0
-  for (const [part, { state, amount }] of parts.entries()) {
+  for (const [part, { state, amount, mayWait }] of parts.entries()) {
     const runs = runsAt(state, amount)
     if (runs === undefined && state.amount === 0) {
       return { states, outcome: { _tag: "Empty", available: Math.max(0, state.level), part } }
     }
     const own = runs === undefined ? Number.POSITIVE_INFINITY : runs - state.at
+    if (mayWait) mostPatience = Math.max(mostPatience, own)
     if (own > wait) {
       wait = own
       slowest = part
     }
   }
-  if (wait > maxWait) return { states, outcome: { _tag: "TooLong", wait: Math.min(wait, maxSpan), part: slowest } }
+  if (wait > maxWait || wait > mostPatience) {
+    return { states, outcome: { _tag: "TooLong", wait: Math.min(wait, maxSpan), part: slowest } }
+  }
   const reserved = parts.map(({ state, amount }) => reserveAt(state, amount, state.at + wait))
   return {
     states: reserved.map(({ state }) => state),

@@ -35,6 +35,8 @@ export interface JointPart {
   /** Tells it from all other buckets of its layer. */
   readonly identity: string
   readonly amount: number
+  /** Whether the request may wait because of this one, and not only because of others. */
+  readonly mayWait: boolean
 }
 
 /** The answer to a request to several buckets, and which of them were known with other options. */

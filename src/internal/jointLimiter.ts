@@ -32,6 +32,7 @@ import { watchedOf } from "./watchedLimiter.ts"
 interface SemaphorePart {
   readonly member: SemaphoreMember
   readonly permits: number
+  readonly mayWait: boolean
 }
 
 /** What work takes of each limiter. */
@@ -66,16 +67,17 @@ interface Entry {
   readonly member: Member
   /** Undefined: as many as its own `withPermit` takes. */
   readonly permits: number | undefined
+  readonly mayWait: boolean
 }
 
 const entriesOf = (members: ReadonlyArray<JointMember>): ReadonlyArray<Entry> => {
   const entries: Array<Entry> = []
   for (const one of members) {
-    const { limiter, permits } = "limiter" in one ? one : { limiter: one, permits: undefined }
+    const { limiter, permits, wait = true } = "limiter" in one ? one : { limiter: one }
     const member = memberOf(limiter)
     if (member === undefined) throw invalidMember(limiter, "made by a layer")
     if (entries.some((other) => isSame(other.member, member))) throw invalidMember(limiter, "named only once")
-    entries.push({ limiter, member, permits })
+    entries.push({ limiter, member, permits, mayWait: wait })
   }
   return entries
 }
@@ -122,33 +124,33 @@ export const makeJointLimiter = <const Members extends ReadonlyArray<JointMember
   const needOf = (n: number): Result.Result<Need, InvalidOptions> => {
     const buckets: Array<BucketPart> = []
     const semaphores: Array<SemaphorePart> = []
-    for (const { member, permits } of entries) {
+    for (const { member, permits, mayWait } of entries) {
       if (member.kind === "Semaphore") {
         const checked = member.permits(n * (permits ?? 1))
         if (Result.isFailure(checked)) return Result.fail(checked.failure)
-        semaphores.push({ member, permits: checked.success })
+        semaphores.push({ member, permits: checked.success, mayWait })
       } else {
         const { config, identity } = member
         const checked = member.units(n * (permits ?? tokensOf(config.tokensToConsume)))
         if (Result.isFailure(checked)) return Result.fail(checked.failure)
-        if (checked.success > 0) buckets.push({ member, config, identity, amount: checked.success })
+        if (checked.success > 0) buckets.push({ member, config, identity, amount: checked.success, mayWait })
       }
     }
     semaphores.sort((one, other) => (one.member.identity < other.member.identity ? -1 : 1))
     return Result.succeed({ homes: homesOf(buckets), semaphores })
   }
 
-  const tooLong = (of: Member, wait?: number) =>
+  const tooLong = ({ member, mayWait }: BucketPart | SemaphorePart, wait?: number) =>
     new MaxSleepExceeded({
-      name: of.config.name,
-      kind: of.kind,
-      maxSleep: durationOf(maxSleep),
+      name: member.config.name,
+      kind: member.kind,
+      maxSleep: durationOf(mayWait ? maxSleep : 0),
       ...(wait === undefined ? {} : { requiredSleep: durationOf(wait) })
     })
 
   const refusal = ({ outcome, parts }: JointRefusal): Refused => {
     const part = parts[outcome.part] as BucketPart
-    if (outcome._tag === "TooLong") return tooLong(part.member, outcome.wait)
+    if (outcome._tag === "TooLong") return tooLong(part, outcome.wait)
     const [available, requested] = [tokensOf(outcome.available), tokensOf(part.amount)]
     return new NoTokensAvailable({ name: part.config.name, available, requested })
   }
@@ -175,16 +177,17 @@ export const makeJointLimiter = <const Members extends ReadonlyArray<JointMember
     })
 
   const takePermits = (
-    { member, permits }: SemaphorePart,
+    part: SemaphorePart,
     deadline: number,
     restore: Restore
   ): Effect.Effect<Grant, BackendError | InvalidOptions | Refused> => {
-    const { store, config } = member
+    const { permits, mayWait } = part
+    const { store, config } = part.member
     return Effect.flatMap(until(deadline), (left) =>
-      store.take(permits, left, restore, (answer): Effect.Effect<Grant, InvalidOptions | Refused> => {
+      store.take(permits, mayWait ? left : 0, restore, (answer): Effect.Effect<Grant, InvalidOptions | Refused> => {
         if (!("_tag" in answer)) return Effect.succeed(answer)
         return Effect.fail(
-          answer._tag === "TimeUp" ? tooLong(member) : invalidPermits(config.name, permits, answer.capacity)
+          answer._tag === "TimeUp" ? tooLong(part) : invalidPermits(config.name, permits, answer.capacity)
         )
       })
     )

@@ -69,10 +69,14 @@ export interface HomeParts {
 const pace = ({ config: { rules }, amount }: BucketPart): number =>
   rules.amount === 0 ? Number.POSITIVE_INFINITY : (amount * rules.interval) / rules.amount
 
-/** The slowest first, for it mostly is the one that knows when work can run. */
+/**
+ * The slowest first, for it mostly is the one that knows when work can run; but last those that nobody may wait for, to
+ * be asked when the others have told how long there is to wait anyway.
+ */
 export const homesOf = (parts: ReadonlyArray<BucketPart>): ReadonlyArray<HomeParts> => {
   const homes = new Map<BucketHome, Array<BucketPart>>()
-  for (const part of [...parts].sort((one, other) => pace(other) - pace(one))) {
+  const sorted = [...parts].sort((one, other) => Number(other.mayWait) - Number(one.mayWait) || pace(other) - pace(one))
+  for (const part of sorted) {
     const { home } = part.member.store
     const others = homes.get(home)
     if (others === undefined) homes.set(home, [part])

@@ -17,6 +17,7 @@ export interface RedisBucket {
 export interface RedisPart {
   readonly bucket: RedisBucket
   readonly amount: number
+  readonly mayWait: boolean
 }
 
 /** Answered by the outcome, and which of the buckets were known with other rules. */
@@ -45,9 +46,9 @@ export class JointReserve extends Asked<JointAnswer> {
     if (other.parts === this.parts) return true
     return (
       other.parts.length === this.parts.length &&
-      other.parts.every(({ bucket, amount }, index) => {
+      other.parts.every(({ bucket, amount, mayWait }, index) => {
         const part = this.parts[index]
-        return part?.bucket.key === bucket.key && part.amount === amount
+        return part?.bucket.key === bucket.key && part.amount === amount && part.mayWait === mayWait
       })
     )
   }
@@ -109,7 +110,9 @@ export const jointWords = (
     }
     row = words.length
     words.push(minWait, maxWait, 1, request.parts.length)
-    for (const { bucket, amount } of request.parts) words.push(places.get(bucket.key) ?? 0, amount)
+    for (const { bucket, amount, mayWait } of request.parts) {
+      words.push(places.get(bucket.key) ?? 0, amount, mayWait ? 1 : 0)
+    }
     last = request
   }
   return words

@@ -79,7 +79,10 @@ export class LocalBuckets implements BucketHome {
 
   private decide(parts: ReadonlyArray<JointPart>, minWait: number, maxWait: number, clock: Clock.Clock): JointAnswer {
     const loaded = parts.map(({ identity, config }) => this.load(identity, config.rules, clock))
-    const asked = parts.map(({ amount }, index) => ({ state: (loaded[index] as Bucket.Loaded).state, amount }))
+    const asked = parts.map(({ amount, mayWait }, index) => {
+      const { state } = loaded[index] as Bucket.Loaded
+      return { state, amount, mayWait }
+    })
     const { states, outcome } = Bucket.reserveTogether(asked, minWait, maxWait)
     for (const [index, { identity, config }] of parts.entries()) {
       const { state, starts, disagreed } = loaded[index] as Bucket.Loaded

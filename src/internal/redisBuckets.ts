@@ -360,7 +360,7 @@ export class RedisBuckets {
   private partsOf(asked: ReadonlyArray<JointPart>): ReadonlyArray<RedisPart> {
     let parts = this.parts.get(asked)
     if (parts === undefined) {
-      parts = asked.map(({ config, amount }) => ({ bucket: this.bucketOf(config), amount }))
+      parts = asked.map(({ config, amount, mayWait }) => ({ bucket: this.bucketOf(config), amount, mayWait }))
       this.parts.set(asked, parts)
     }
     return parts

@@ -263,6 +263,45 @@ export const jointContract = (backend: Backend, isTagged: boolean): void => {
     )
 
     claim(
+      "refuse work that would have to wait because of one that is not to be waited for, and hold nobody up with it",
+      Effect.gen(function* () {
+        const { bucket, semaphore } = maker()
+        const common = yield* bucket({ capacity: 2, refillFrequency: 10_000 })
+        const own = yield* bucket({ capacity: 1, refillFrequency: 5000 })
+        const joint = Limiter.all([common, { limiter: own, wait: false }])
+        yield* joint.withPermit(pass)
+        const error = yield* Effect.flip(joint.withPermit(pass))
+        assert.deepInclude(error, { _tag: "MaxSleepExceeded", name: own.name, maxSleep: Duration.zero })
+        if (error._tag === "MaxSleepExceeded") {
+          assert.isAbove(Duration.toMillis(error.requiredSleep ?? Duration.zero), 0)
+        }
+        assert.strictEqual(tokensOf(yield* common.state), 1)
+        const connections = yield* semaphore({ capacity: 1 })
+        const [holder] = yield* inOrder([connections.withPermit(Effect.never)])
+        yield* eventually(connections.state, ({ held }) => held === 1)
+        const impatient = Limiter.all([common, { limiter: connections, wait: false }])
+        const refused = yield* Effect.flip(impatient.withPermit(pass))
+        assert.deepInclude(refused, { _tag: "MaxSleepExceeded", name: connections.name, maxSleep: Duration.zero })
+        assert.strictEqual(tokensOf(yield* common.state), 1)
+        if (holder !== undefined) yield* Fiber.interrupt(holder)
+      })
+    )
+
+    claim(
+      "wait for others together with one that is not to be waited for itself",
+      Effect.gen(function* () {
+        const { bucket } = maker()
+        const common = yield* bucket({ capacity: 1, initialTokens: 0, refillFrequency: 400 })
+        const own = yield* bucket({ capacity: 5, refillFrequency: 10_000 })
+        const joint = Limiter.all([{ limiter: own, wait: false }, common])
+        const both = Effect.all([joint.withPermit(pass), joint.withPermit(pass)], { concurrency: "unbounded" })
+        const [, elapsed] = yield* timed(both)
+        took(elapsed, 800)
+        assert.strictEqual(tokensOf(yield* own.state), 3)
+      })
+    )
+
+    claim(
       "run work only if all have it this instant, and take nothing otherwise",
       Effect.gen(function* () {
         const { bucket, semaphore } = maker()

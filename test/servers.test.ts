@@ -139,6 +139,22 @@ describe("proxy", () => {
     })
   )
 
+  it.live("keeps requests and replies in order when it gets faster", () =>
+    Effect.gen(function* () {
+      const server = yield* startServer()
+      const proxy = yield* startProxy(server)
+      const client = yield* connect(proxy)
+      const words = Array.from({ length: 20 }, (_, index) => String(index))
+      const replies: Array<Promise<string>> = []
+      for (const word of words) {
+        proxy.latency = replies.length % 2 === 0 ? 20 : 0
+        replies.push(client.echo(word))
+        yield* Effect.sleep("2 millis")
+      }
+      assert.deepStrictEqual(yield* Effect.promise(() => Promise.all(replies)), words)
+    })
+  )
+
   it.live("delays, drops replies and kills connections", () =>
     Effect.gen(function* () {
       const server = yield* startServer()

@@ -93,7 +93,8 @@ const listen = (target: TcpProxy["target"]) =>
           proxy.counts.dropped++
         } else if (pair.doomed) {
           proxy.counts.cut++
-          downstream.write(reply.subarray(0, reply.length / 2), close)
+          pair.silent = true
+          toClient(() => downstream.writable && downstream.write(reply.subarray(0, reply.length / 2), close))
         } else {
           proxy.counts.replies++
           toClient(() => downstream.writable && downstream.write(reply))

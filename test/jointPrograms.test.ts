@@ -46,7 +46,10 @@ const program = (seed: number, isApart: boolean) =>
         bucket,
         amount: random.chance(0.6) ? 1 : random.integer(1, bucket.capacity)
       }))
-      const members = parts.map(({ bucket, amount }) => ({ limiter: bucket.limiter, permits: amount }))
+      const members = parts.map(({ bucket, amount }) => {
+        const wait = random.chance(0.8)
+        return { limiter: bucket.limiter, permits: amount, wait }
+      })
       const hasSemaphore = random.chance(0.4)
       const joint = hasSemaphore ? Limiter.all([...members, semaphore]) : Limiter.all(members)
       const isTry = random.chance(0.2)

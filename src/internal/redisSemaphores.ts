@@ -39,6 +39,9 @@ const afterwards = 1_000
 /** So many operations in one call take the server about a millisecond. */
 const maxOperations = 128
 
+/** So many calls that give permits back may be on their way at once, besides one that asks for some. */
+const waysHome = 4
+
 const closed: Trouble = { reason: "Closed", cause: undefined }
 
 /** A layer that closes waits so long for what is under way. */
@@ -159,8 +162,8 @@ class RemoteSemaphore {
   private readonly around: Surroundings
   /** Where order matters: a place is left only after it was asked for. */
   private readonly lane: Lane<Request>
-  /** Permits on their way home, for which somebody waits elsewhere: they don't wait for a call on its way. */
-  private readonly home: Lane<Request>
+  /** For permits on their way home, for which somebody waits elsewhere: they don't wait for calls on their way. */
+  private readonly homes: ReadonlyArray<Lane<Request>>
   /** Everyone here who waits or holds. */
   private readonly places = new Map<string, Place>()
   private readonly holders = new Set<Place>()
@@ -196,7 +199,7 @@ class RemoteSemaphore {
       }
     }
     this.lane = new Lane(traffic)
-    this.home = new Lane(traffic)
+    this.homes = Array.from({ length: waysHome }, () => new Lane(traffic))
   }
 
   private now(): number {
@@ -233,7 +236,7 @@ class RemoteSemaphore {
   }
 
   readonly close: Effect.Effect<void> = Effect.suspend(() => {
-    for (const request of [...this.lane.unanswered(), ...this.home.unanswered()]) this.fail(request, closed)
+    for (const lane of [this.lane, ...this.homes]) for (const request of lane.unanswered()) this.fail(request, closed)
     return Scope.close(this.subscription, Exit.void)
   })
 
@@ -249,7 +252,7 @@ class RemoteSemaphore {
 
   /** What was given back before has arrived: for whoever wants to see it. Fails if that is given up. */
   readonly released: Effect.Effect<void, BackendError> = Effect.suspend(() => {
-    const requests = this.home.unanswered()
+    const requests = this.homes.flatMap((lane) => lane.unanswered())
     if (requests.length === 0) return Effect.void
     return Effect.callback<void, BackendError>((resume) => {
       const giveUp = (error: BackendError) => resume(Effect.fail(error))
@@ -426,7 +429,8 @@ class RemoteSemaphore {
     }
     this.lastUsed = this.now()
     const wasHeld = this.unreleased.delete(id) && !place?.isReclaiming
-    this.send("release", ["release", id], lease, wasHeld && this.lane.isBusy ? this.home : this.lane)
+    const way = wasHeld ? [this.lane, ...this.homes].find((lane) => !lane.isBusy) : this.lane
+    this.send("release", ["release", id], lease, way ?? this.homes[0])
   }
 
   /** Redis doesn't vouch for the permits any more. They are not released before the work has stopped. */
@@ -579,7 +583,7 @@ class RemoteSemaphore {
       if (waiter !== undefined) this.keep(waiter)
     }
     const onLate = (request: Request, why: Trouble) => this.fail(request, why)
-    const overdue = Math.min(this.lane.expire(onLate), this.home.expire(onLate))
+    const overdue = Math.min(...[this.lane, ...this.homes].map((lane) => lane.expire(onLate)))
     if (this.isIdle) return undefined
     let next = Math.min(overdue, this.keepAt, this.lookAt)
     for (const place of this.holders) if (!place.isUnvouched) next = Math.min(next, place.leaseEnd)

@@ -1,10 +1,11 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Clock, Duration, Effect, Fiber, Layer, Random } from "effect"
+import { Clock, Duration, Effect, Fiber, Layer } from "effect"
 import { Semaphore } from "steindamm"
 import { RedisClient, RedisSemaphoreLive } from "steindamm/redis"
 import { startProxy } from "./support/proxy.ts"
 import { runSwarm, type SwarmOptions, type SwarmResult } from "./support/semaphoreSwarm.ts"
 import { startCluster, startServer, until } from "./support/servers.ts"
+import { killAndFlush, moveAbout, putToSleep, restart, spoilNetwork } from "./support/troubles.ts"
 
 const capacity = 5
 /** Milliseconds. */
@@ -53,15 +54,10 @@ describe("the semaphore over Redis", { timeout: 60_000 }, () => {
     Effect.gen(function* () {
       const server = yield* startServer()
       const proxy = yield* startProxy(server)
-      const chaos = Effect.repeat(
-        Effect.gen(function* () {
-          yield* Effect.sleep("50 millis")
-          yield* server.command("SCRIPT", "FLUSH")
-          proxy.killConnections()
-        }),
-        { times: duration / 50 }
-      )
-      const result = yield* swarm("killed", { client: RedisClient.layer({ url: proxy.url }), meanwhile: chaos })
+      const result = yield* swarm("killed", {
+        client: RedisClient.layer({ url: proxy.url }),
+        meanwhile: killAndFlush(server, proxy)
+      })
       assertSound(result)
       assert.deepStrictEqual(result.backendErrors, [])
     })
@@ -84,19 +80,10 @@ describe("the semaphore over Redis", { timeout: 60_000 }, () => {
     Effect.gen(function* () {
       const server = yield* startServer()
       const proxy = yield* startProxy(server)
-      // Later, the last who waits would find every connection cut that it opens.
-      const chaos = Effect.repeat(
-        Effect.gen(function* () {
-          yield* Effect.sleep("100 millis")
-          proxy.latency = yield* Random.nextIntBetween(0, 30)
-          proxy.cutReplies(1)
-          if ((yield* Random.nextIntBetween(0, 20)) === 0) proxy.goHalfOpen()
-        }),
-        { times: duration / 100 }
-      )
       const result = yield* swarm("bad network", {
         client: RedisClient.layer({ url: proxy.url, replyTimeout: "100 millis" }),
-        meanwhile: chaos
+        // Later, the last who waits would find every connection cut that it opens.
+        meanwhile: spoilNetwork(proxy, { latency: 30, silentOneIn: 20, duration })
       })
       assertSound(result)
       assert.strictEqual(result.maxSleepExceeded, 0)
@@ -107,13 +94,10 @@ describe("the semaphore over Redis", { timeout: 60_000 }, () => {
   it.live("waits for a server that sleeps, and goes on when it wakes", () =>
     Effect.gen(function* () {
       const server = yield* startServer()
-      const chaos = Effect.gen(function* () {
-        yield* Effect.sleep("1 second")
-        yield* server.pause
-        yield* Effect.sleep("1500 millis")
-        yield* server.resume
+      const result = yield* swarm("asleep", {
+        client: RedisClient.layer({ url: server.url }),
+        meanwhile: putToSleep(server, "1 second")
       })
-      const result = yield* swarm("asleep", { client: RedisClient.layer({ url: server.url }), meanwhile: chaos })
       assertSound(result)
     })
   )
@@ -121,12 +105,10 @@ describe("the semaphore over Redis", { timeout: 60_000 }, () => {
   it.live("goes on with a server that was killed and comes back with its data", () =>
     Effect.gen(function* () {
       const server = yield* startServer({ appendOnly: true })
-      const chaos = Effect.gen(function* () {
-        yield* Effect.sleep("1 second")
-        yield* server.kill
-        yield* server.start()
+      const result = yield* swarm("restarted", {
+        client: RedisClient.layer({ url: server.url }),
+        meanwhile: restart(server, "1 second")
       })
-      const result = yield* swarm("restarted", { client: RedisClient.layer({ url: server.url }), meanwhile: chaos })
       assertSound(result)
     })
   )
@@ -134,14 +116,9 @@ describe("the semaphore over Redis", { timeout: 60_000 }, () => {
   it.live("grants nothing beyond the capacity when the server comes back empty", () =>
     Effect.gen(function* () {
       const server = yield* startServer()
-      const chaos = Effect.gen(function* () {
-        yield* Effect.sleep("1500 millis")
-        yield* server.kill
-        yield* server.start({ empty: true })
-      })
       const result = yield* swarm("restarted empty", {
         client: RedisClient.layer({ url: server.url }),
-        meanwhile: chaos,
+        meanwhile: restart(server, "1500 millis", { empty: true }),
         hold: [0, 300],
         duration: 6000
       })
@@ -152,23 +129,11 @@ describe("the semaphore over Redis", { timeout: 60_000 }, () => {
   it.live("follows its slot to another node under load", () =>
     Effect.gen(function* () {
       const cluster = yield* startCluster()
-      const client = RedisClient.layer({ nodes: [cluster.url] })
-      const slot = yield* Effect.provide(
-        RedisClient.useSync((redis) => redis.slotOf(redis.key({ kind: "Semaphore", name: "migrated" }))),
-        client
-      ).pipe(Effect.orDie)
       let moves = 0
-      const chaos = Effect.gen(function* () {
-        for (let round = 0; round < 3; round++) {
-          yield* Effect.sleep("300 millis")
-          const owner = yield* cluster.ownerOf(slot)
-          const other = cluster.primaries.find((node) => node.port !== owner.port)
-          if (other === undefined) continue
-          yield* cluster.moveSlot(slot, other, Effect.sleep("300 millis"))
-          moves++
-        }
+      const result = yield* swarm("migrated", {
+        client: RedisClient.layer({ nodes: [cluster.url] }),
+        meanwhile: moveAbout(cluster, { kind: "Semaphore", name: "migrated" }, () => moves++)
       })
-      const result = yield* swarm("migrated", { client, meanwhile: chaos })
       assert.isAtLeast(moves, 2)
       assertSound(result)
       assert.strictEqual(result.lost, 0)

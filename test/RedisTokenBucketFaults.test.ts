@@ -1,10 +1,11 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Clock, Effect, Layer, Random } from "effect"
+import { Clock, Effect, Layer } from "effect"
 import { TokenBucket } from "steindamm"
 import { RedisClient, RedisTokenBucketLive } from "steindamm/redis"
 import { excess, runSwarm, type SwarmOptions, type SwarmResult } from "./support/bucketSwarm.ts"
 import { startProxy } from "./support/proxy.ts"
 import { startCluster, startReplica, startServer } from "./support/servers.ts"
+import { killAndFlush, moveAbout, putToSleep, restart, spoilNetwork } from "./support/troubles.ts"
 
 const duration = 3000
 
@@ -65,14 +66,10 @@ describe("the token bucket over Redis", { timeout: 60_000 }, () => {
     Effect.gen(function* () {
       const server = yield* startServer()
       const proxy = yield* startProxy(server)
-      const chaos = Effect.forever(
-        Effect.gen(function* () {
-          yield* Effect.sleep("50 millis")
-          yield* server.command("SCRIPT", "FLUSH")
-          proxy.killConnections()
-        })
-      )
-      const result = yield* swarm("killed", { client: RedisClient.layer({ url: proxy.url }), meanwhile: chaos })
+      const result = yield* swarm("killed", {
+        client: RedisClient.layer({ url: proxy.url }),
+        meanwhile: killAndFlush(server, proxy)
+      })
       assertSound(result)
       assertDelivered(result, bucket.capacity)
       assert.deepStrictEqual(result.backendErrors, [])
@@ -83,16 +80,10 @@ describe("the token bucket over Redis", { timeout: 60_000 }, () => {
     Effect.gen(function* () {
       const server = yield* startServer()
       const proxy = yield* startProxy(server)
-      const chaos = Effect.forever(
-        Effect.gen(function* () {
-          yield* Effect.sleep("100 millis")
-          proxy.latency = yield* Random.nextIntBetween(0, 20)
-          proxy.cutReplies(1)
-          if ((yield* Random.nextIntBetween(0, 5)) === 0) proxy.goHalfOpen()
-        })
-      )
-      const client = RedisClient.layer({ url: proxy.url, replyTimeout: "100 millis" })
-      const result = yield* swarm("bad network", { client, meanwhile: chaos })
+      const result = yield* swarm("bad network", {
+        client: RedisClient.layer({ url: proxy.url, replyTimeout: "100 millis" }),
+        meanwhile: spoilNetwork(proxy, { latency: 20, silentOneIn: 5, duration: 2 * duration })
+      })
       assert.isAbove(proxy.counts.cut, 10)
       assertSound(result)
       assertDelivered(result, 30)
@@ -102,13 +93,10 @@ describe("the token bucket over Redis", { timeout: 60_000 }, () => {
   it.live("answers by maxSleep while the server sleeps, and goes on when it wakes", () =>
     Effect.gen(function* () {
       const server = yield* startServer()
-      const chaos = Effect.gen(function* () {
-        yield* Effect.sleep("500 millis")
-        yield* server.pause
-        yield* Effect.sleep("1500 millis")
-        yield* server.resume
+      const result = yield* swarm("asleep", {
+        client: RedisClient.layer({ url: server.url }),
+        meanwhile: putToSleep(server, "500 millis")
       })
-      const result = yield* swarm("asleep", { client: RedisClient.layer({ url: server.url }), meanwhile: chaos })
       assertSound(result)
       assert.isAbove(result.backendErrors.length, 0)
       assert.isAbove(result.admissions.at(-1) ?? 0, 2500)
@@ -118,12 +106,10 @@ describe("the token bucket over Redis", { timeout: 60_000 }, () => {
   it.live("keeps what is owed when the server is killed and comes back with its data", () =>
     Effect.gen(function* () {
       const server = yield* startServer({ appendOnly: true })
-      const chaos = Effect.gen(function* () {
-        yield* Effect.sleep("1 second")
-        yield* server.kill
-        yield* server.start()
+      const result = yield* swarm("restarted", {
+        client: RedisClient.layer({ url: server.url }),
+        meanwhile: restart(server, "1 second")
       })
-      const result = yield* swarm("restarted", { client: RedisClient.layer({ url: server.url }), meanwhile: chaos })
       assertSound(result)
       assertDelivered(result, bucket.capacity)
     })
@@ -132,14 +118,9 @@ describe("the token bucket over Redis", { timeout: 60_000 }, () => {
   it.live("admits at most one capacity and what was promised more when the server comes back empty", () =>
     Effect.gen(function* () {
       const server = yield* startServer()
-      const chaos = Effect.gen(function* () {
-        yield* Effect.sleep("1 second")
-        yield* server.kill
-        yield* server.start({ empty: true })
-      })
       const result = yield* swarm("restarted empty", {
         client: RedisClient.layer({ url: server.url }),
-        meanwhile: chaos
+        meanwhile: restart(server, "1 second", { empty: true })
       })
       const promised = 20
       assert.isAtMost(excess(result, bucket, late), bucket.capacity + promised)
@@ -149,20 +130,12 @@ describe("the token bucket over Redis", { timeout: 60_000 }, () => {
   it.live("follows its slot to another node under load", () =>
     Effect.gen(function* () {
       const cluster = yield* startCluster()
-      const client = RedisClient.layer({ nodes: [cluster.url] })
-      const slot = yield* Effect.provide(
-        RedisClient.useSync((redis) => redis.slotOf(redis.key({ kind: "TokenBucket", name: bucket.name }))),
-        client
-      ).pipe(Effect.orDie)
-      const chaos = Effect.gen(function* () {
-        for (let round = 0; round < 3; round++) {
-          yield* Effect.sleep("500 millis")
-          const owner = yield* cluster.ownerOf(slot)
-          const other = cluster.primaries.find((node) => node.port !== owner.port)
-          if (other !== undefined) yield* cluster.moveSlot(slot, other, Effect.sleep("300 millis"))
-        }
+      let moves = 0
+      const result = yield* swarm("migrated", {
+        client: RedisClient.layer({ nodes: [cluster.url] }),
+        meanwhile: moveAbout(cluster, { kind: "TokenBucket", name: bucket.name }, () => moves++)
       })
-      const result = yield* swarm("migrated", { client, meanwhile: chaos })
+      assert.isAtLeast(moves, 2)
       assertSound(result)
       assertDelivered(result, bucket.capacity)
       assert.deepStrictEqual(result.backendErrors, [])

@@ -509,9 +509,9 @@ for i = 1, #KEYS do
   if bucket.changed then
     local needed = forgottenAt(bucket.state, bucket.rules)
     if i == home then needed = max(needed, now + clientSpan) end
-    local lives = needed > bucket.expires and needed + clientSpan
-    local packed = packState(bucket.state, bucket.rules, bucket.text, lives or bucket.expires)
-    saves[#saves + 1] = { index = i, packed = packed, lives = lives }
+    bucket.lives = needed > bucket.expires and needed + clientSpan
+    bucket.packed = packState(bucket.state, bucket.rules, bucket.text, bucket.lives or bucket.expires)
+    saves[#saves + 1] = i
   end
 end
 
@@ -521,7 +521,7 @@ local memory = {}
 if client ~= '' and #saves > 0 then
   memory = { field, prefix .. told }
   if not isKnown then the('forgetOldClients')(KEYS[home]) end
-  if saves[1].index ~= home then
+  if saves[1] ~= home then
     redis.call('HSET', KEYS[home], unpack(memory))
     if buckets[home].expires < now + clientSpan then
       redis.call('PEXPIREAT', KEYS[home], ceilDivide(now + 2 * clientSpan, 1000))
@@ -529,10 +529,10 @@ if client ~= '' and #saves > 0 then
   end
 end
 for i = 1, #saves do
-  local save = saves[i]
-  local key = KEYS[save.index]
-  if save.index == home then redis.call('HSET', key, 's', save.packed, unpack(memory))
-  else redis.call('HSET', key, 's', save.packed) end
-  if save.lives then redis.call('PEXPIREAT', key, ceilDivide(save.lives, 1000)) end
+  local index = saves[i]
+  local key, bucket = KEYS[index], buckets[index]
+  if index == home then redis.call('HSET', key, 's', bucket.packed, unpack(memory))
+  else redis.call('HSET', key, 's', bucket.packed) end
+  if bucket.lives then redis.call('PEXPIREAT', key, ceilDivide(bucket.lives, 1000)) end
 end
 return pack('<d', now) .. told

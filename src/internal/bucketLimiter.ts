@@ -202,6 +202,13 @@ export const makeBucketLimiter = (
       ? tooLong(outcome.wait)
       : new NoTokensAvailable({ name, available: tokensOf(outcome.available), requested: tokensOf(amount) })
 
+  const decided = <A, E, R>(
+    outcome: Outcome,
+    amount: number,
+    onReserved: (outcome: Reserved) => Effect.Effect<A, E, R>
+  ): Effect.Effect<A, E | TokenBucketError, R> =>
+    outcome._tag === "Reserved" ? onReserved(outcome) : Effect.fail(refusal(outcome, amount))
+
   // Continuations instead of flatMaps: this is the path of every request.
   const request = <A, E, R>(
     amount: number,
@@ -210,9 +217,8 @@ export const makeBucketLimiter = (
     onReserved: (outcome: Reserved) => Effect.Effect<A, E, R>
   ): Effect.Effect<A, E | TokenBucketError, R> =>
     store.reserve(amount, maxWait, restore, ({ outcome, disagreed }): Effect.Effect<A, E | TokenBucketError, R> => {
-      const next = (): Effect.Effect<A, E | TokenBucketError, R> =>
-        outcome._tag === "Reserved" ? onReserved(outcome) : Effect.fail(refusal(outcome, amount))
-      return disagreed ? Effect.andThen(warning, Effect.suspend(next)) : next()
+      if (disagreed) return Effect.flatMap(warning, () => decided(outcome, amount, onReserved))
+      return decided(outcome, amount, onReserved)
     })
 
   const giveBackAll = (reservation: Reservation): void => store.giveBack(reservation, reservation.amount)
@@ -249,7 +255,7 @@ export const makeBucketLimiter = (
     restore: Restore
   ): Effect.Effect<A, E, R> => runReserved(effect, restore, () => giveBackAll(reservation))
 
-  const { takeNow = () => false } = store
+  const { takeNow } = store
 
   const guard =
     (amount: number) =>
@@ -258,6 +264,7 @@ export const makeBucketLimiter = (
       const admitted = Effect.uninterruptibleMask((restore) =>
         admit(amount, maxSleep, restore, (admission) => run(admission, effect, restore))
       )
+      if (takeNow === undefined) return admitted
       return Effect.clockWith((clock) => (takeNow(amount, clock) ? effect : admitted))
     }
 

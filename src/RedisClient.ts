@@ -15,6 +15,7 @@ import * as Redacted from "effect/Redacted"
 import type * as Scope from "effect/Scope"
 import { Cluster, type ClusterNode, type ClusterOptions, Redis, type RedisOptions } from "ioredis"
 import { BackendError, InvalidOptions, type LimiterKind } from "./Errors.ts"
+import { defaultUrl } from "./internal/defaultUrl.ts"
 import { makeEffectRedis } from "./internal/effectRedis.ts"
 import { keySlot } from "./internal/keySlot.ts"
 import { limiterKey } from "./internal/limiterKeys.ts"
@@ -229,8 +230,6 @@ export class RedisClient extends Context.Service<
     return Layer.effectContext(make(client, settings))
   }
 }
-
-const defaultUrl = Config.Redacted("REDIS_URL").pipe(Config.withDefault(Redacted.make("redis://localhost:6379")))
 
 const make = Effect.fnUntraced(function* (template: Redis | Cluster, settings: RedisClientSettings) {
   const keyPrefix = (template.options.keyPrefix ?? "") + (settings.keyPrefix ?? defaultKeyPrefix)

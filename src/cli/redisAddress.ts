@@ -1,9 +1,11 @@
 /**
  * Where Redis is, as the command line and the environment say.
  */
-import * as Config from "effect/Config"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
+import * as Redacted from "effect/Redacted"
+import { defaultUrl } from "../internal/defaultUrl.ts"
+import { isRedisUrl } from "../internal/redisAddress.ts"
 import { misuse, type Problem } from "./problem.ts"
 
 export interface RedisAddress {
@@ -12,15 +14,11 @@ export interface RedisAddress {
   readonly isCluster: boolean
 }
 
-const fallback = Config.String("REDIS_URL").pipe(Config.withDefault("redis://localhost:6379"))
-
-const isUrl = (text: string): boolean => /^rediss?:\/\/./.test(text) && URL.canParse(text)
-
 export const redisAddress = (redis: Option.Option<string>, isCluster: boolean): Effect.Effect<RedisAddress, Problem> =>
   Effect.gen(function* () {
-    const text = Option.isSome(redis) ? redis.value : yield* Effect.orDie(fallback)
+    const text = Option.isSome(redis) ? redis.value : Redacted.value(yield* Effect.orDie(defaultUrl))
     const [first = "", ...others] = text.split(",").map((url) => url.trim())
-    const wrong = [first, ...others].find((url) => !isUrl(url))
+    const wrong = [first, ...others].find((url) => !isRedisUrl(url))
     if (wrong !== undefined) {
       return yield* misuse(
         `"${withoutCredentials(wrong)}" is not a URL of Redis: write redis://host:port or rediss://host:port`

@@ -61,7 +61,9 @@ type Sendable = Pick<Asked<never>, "isOver" | "deadline">
 /** Why there is no answer. */
 export type Trouble = Pick<BackendError, "reason" | "cause">
 
-const noAnswer: Trouble = { reason: "TimedOut", cause: undefined }
+export const noAnswer: Trouble = { reason: "TimedOut", cause: undefined }
+
+export const closed: Trouble = { reason: "Closed", cause: undefined }
 
 /** What a lane needs of its surroundings. */
 export interface Traffic<Request extends Sendable> {

@@ -12,7 +12,7 @@ import { maxSpan, type Outcome, type Reservation } from "./bucket.ts"
 import type { Answer, BucketHome, BucketStore, JointAnswer, JointPart } from "./bucketLimiter.ts"
 import type { Restore } from "./bucketWaiters.ts"
 import { JointReserve, jointWords, type RedisBucket, type RedisPart, readJoint } from "./jointReserve.ts"
-import { Asked, Lane, type Traffic, type Trouble } from "./lane.ts"
+import { Asked, closed, Lane, type Traffic, type Trouble } from "./lane.ts"
 import type { BucketConfig } from "./options.ts"
 import { failedReply } from "./redisFailure.ts"
 import { type TokenBucketReply, tokenBucketScript } from "./redisScripts.ts"
@@ -31,8 +31,6 @@ const standaloneLanes = 4
 /** So many operations in one call take the server about a millisecond, and so many requests that are mostly alike. */
 const maxOperations = 128
 const maxRequests = 1024
-
-const closed: Trouble = { reason: "Closed", cause: undefined }
 
 /** A layer that closes waits so long for what is under way. */
 const lastWait = "1 second"

@@ -10,7 +10,7 @@ import type * as Fiber from "effect/Fiber"
 import * as Option from "effect/Option"
 import type { BackendError, BackendErrorReason } from "../Errors.ts"
 import type { RedisClient } from "../RedisClient.ts"
-import type { Trouble } from "./lane.ts"
+import { noAnswer, type Trouble } from "./lane.ts"
 import { durationOf } from "./options.ts"
 import { Presence } from "./presence.ts"
 import { presenceScript } from "./redisScripts.ts"
@@ -19,8 +19,6 @@ import { Watch } from "./watch.ts"
 
 /** Milliseconds from one probe to the next, whether or not that has been answered. */
 const probeEvery = 250
-
-const noAnswer: Trouble = { reason: "TimedOut", cause: undefined }
 
 /** Who waits for a message from Redis asks whether it is there as often as this, in microseconds. */
 const askEvery = 500_000

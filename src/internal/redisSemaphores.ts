@@ -13,7 +13,7 @@ import { BackendError } from "../Errors.ts"
 import type { RedisClient } from "../RedisClient.ts"
 import type { Holder, SemaphoreState } from "../Semaphore.ts"
 import { maxSpan } from "./bucket.ts"
-import { Asked, Lane, type Traffic, type Trouble } from "./lane.ts"
+import { Asked, closed, Lane, type Traffic, type Trouble } from "./lane.ts"
 import type { SemaphoreConfig } from "./options.ts"
 import { type SemaphoreResult, semaphoreScript } from "./redisScripts.ts"
 import type { Grant, Refusal, SemaphoreStore } from "./semaphoreLimiter.ts"
@@ -41,8 +41,6 @@ const maxOperations = 128
 
 /** So many calls that give permits back may be on their way at once, besides one that asks for some. */
 const waysHome = 4
-
-const closed: Trouble = { reason: "Closed", cause: undefined }
 
 /** A layer that closes waits so long for what is under way. */
 const lastWait = "1 second"
@@ -164,6 +162,7 @@ class RemoteSemaphore {
   private readonly lane: Lane<Request>
   /** For permits on their way home, for which somebody waits elsewhere: they don't wait for calls on their way. */
   private readonly homes: ReadonlyArray<Lane<Request>>
+  private readonly lanes: ReadonlyArray<Lane<Request>>
   /** Everyone here who waits or holds. */
   private readonly places = new Map<string, Place>()
   private readonly holders = new Set<Place>()
@@ -200,6 +199,7 @@ class RemoteSemaphore {
     }
     this.lane = new Lane(traffic)
     this.homes = Array.from({ length: waysHome }, () => new Lane(traffic))
+    this.lanes = [this.lane, ...this.homes]
   }
 
   private now(): number {
@@ -236,7 +236,7 @@ class RemoteSemaphore {
   }
 
   readonly close: Effect.Effect<void> = Effect.suspend(() => {
-    for (const lane of [this.lane, ...this.homes]) for (const request of lane.unanswered()) this.fail(request, closed)
+    for (const lane of this.lanes) for (const request of lane.unanswered()) this.fail(request, closed)
     return Scope.close(this.subscription, Exit.void)
   })
 
@@ -429,7 +429,7 @@ class RemoteSemaphore {
     }
     this.lastUsed = this.now()
     const wasHeld = this.unreleased.delete(id) && !place?.isReclaiming
-    const way = wasHeld ? [this.lane, ...this.homes].find((lane) => !lane.isBusy) : this.lane
+    const way = wasHeld ? this.lanes.find((lane) => !lane.isBusy) : this.lane
     this.send("release", ["release", id], lease, way ?? this.homes[0])
   }
 
@@ -583,7 +583,7 @@ class RemoteSemaphore {
       if (waiter !== undefined) this.keep(waiter)
     }
     const onLate = (request: Request, why: Trouble) => this.fail(request, why)
-    const overdue = Math.min(...[this.lane, ...this.homes].map((lane) => lane.expire(onLate)))
+    const overdue = Math.min(...this.lanes.map((lane) => lane.expire(onLate)))
     if (this.isIdle) return undefined
     let next = Math.min(overdue, this.keepAt, this.lookAt)
     for (const place of this.holders) if (!place.isUnvouched) next = Math.min(next, place.leaseEnd)

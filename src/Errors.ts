@@ -100,8 +100,8 @@ export class InvalidOptions extends Schema.TaggedError<InvalidOptions>("steindam
 
 /**
  * The lease of a permit could not be kept: it ran out while the process was stalled or Redis out of reach, or the
- * limiter was reset, or somebody took the permit away (`steindamm release`). Whatever the permit guarded may since run elsewhere; `fencingToken` tells the stale holder from
- * the new one.
+ * limiter was reset, or somebody took the permit away (`steindamm release`). Whatever the permit guarded may since run
+ * elsewhere; `fencingToken` tells the stale holder from the new one.
  */
 export class PermitLost extends Schema.TaggedError<PermitLost>("steindamm/PermitLost")("PermitLost", {
   name: Schema.String,

@@ -1,8 +1,9 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Clock, Duration, Effect, Fiber, Layer } from "effect"
-import { Semaphore } from "steindamm"
+import { type BackendError, Semaphore } from "steindamm"
 import { RedisClient, RedisSemaphoreLive } from "steindamm/redis"
 import { startProxy } from "./support/proxy.ts"
+import { quiet } from "./support/redisRun.ts"
 import { runSwarm, type SwarmOptions, type SwarmResult } from "./support/semaphoreSwarm.ts"
 import { startCluster, startServer, until } from "./support/servers.ts"
 import { killAndFlush, moveAbout, putToSleep, restart, spoilNetwork } from "./support/troubles.ts"
@@ -198,6 +199,25 @@ describe("the semaphore over Redis", { timeout: 60_000 }, () => {
         )
         yield* until(Effect.map(limiter.state, ({ held, waiting }) => held + waiting === 0))
       }).pipe(Effect.provide(RedisSemaphoreLive.pipe(Layer.provide(RedisClient.layer({ url: server.url })))))
+    })
+  )
+
+  it.live("says at maxSleep why nobody has answered, whoever notices first that the time is up", () =>
+    Effect.gen(function* () {
+      const server = yield* startServer()
+      yield* server.kill
+      const errors = yield* Effect.forEach(
+        Array.from({ length: 200 }, (_, index) => index),
+        Effect.fnUntraced(function* (index) {
+          const limiter = yield* Semaphore.make({ name: `away${index}`, capacity: 1, maxSleep: 150 + index / 2 })
+          return yield* Effect.flip(limiter.withPermit(Effect.void))
+        }),
+        { concurrency: "unbounded" }
+      ).pipe(Effect.provide(RedisSemaphoreLive.pipe(Layer.provide(quiet(RedisClient.layer({ url: server.url }))))))
+      for (const error of errors) {
+        assert.deepInclude(error, { _tag: "BackendError", reason: "Unreachable" })
+        assert.include(String((error as BackendError).cause), "ECONNREFUSED")
+      }
     })
   )
 

@@ -89,7 +89,7 @@ export class Lane<Request extends Sendable> {
   private ahead: Array<Request> = []
   private onItsWay: ReadonlyArray<Request> = []
   private isRunning = false
-  private trouble = noAnswer
+  private latestTrouble = noAnswer
   private readonly traffic: Traffic<Request>
 
   constructor(traffic: Traffic<Request>) {
@@ -99,6 +99,11 @@ export class Lane<Request extends Sendable> {
   /** A call is on its way: what is asked now has to wait for it. */
   get isBusy(): boolean {
     return this.onItsWay.length > 0
+  }
+
+  /** Why there is no answer yet. */
+  get trouble(): Trouble {
+    return this.latestTrouble
   }
 
   /** `isAhead`: goes before all that have not gone yet. Tells whether the lane was idle before. */
@@ -135,10 +140,10 @@ export class Lane<Request extends Sendable> {
       return Effect.void
     }
     const call = this.traffic.call(this.onItsWay, (trouble) => {
-      this.trouble = trouble
+      this.latestTrouble = trouble
     })
     return Effect.flatMap(call, (answer) => {
-      this.trouble = noAnswer
+      this.latestTrouble = noAnswer
       // Whoever asks for more on being answered finds the lane free.
       this.onItsWay = []
       const again = answer()

@@ -136,6 +136,11 @@ interface History {
   readonly last: Failure | undefined
 }
 
+/** The deadline left no time for the latest attempt, or cut it off when the server had already said what is wrong. */
+const tellsMore = (last: Failure | undefined, latest: Failure): last is Failure =>
+  last !== undefined &&
+  (latest === tooLate || (latest.cause === noAnswer && last.cause instanceof Error && isReply(last.cause)))
+
 const noFailure: History = { failures: 0, last: undefined }
 
 /** One attempt at a request. It ends once: with a reply, a failure, the deadline, or when the caller has gone. */
@@ -209,6 +214,8 @@ export class RedisConnection {
   readonly settings: ConnectionSettings
   readonly deadlines = new Deadlines(() => this.now())
   private trouble: Error | undefined
+  /** Why the connection was given up, until there is another. */
+  private whyLeft: Error | undefined
   private closed = false
   private readonly pausing = new Set<() => void>()
 
@@ -222,6 +229,7 @@ export class RedisConnection {
     const onReady = () => {
       if (this.trouble !== undefined) settings.onRecovery()
       this.trouble = undefined
+      this.whyLeft = undefined
       this.endPauses()
     }
     this.client.on("error", onTrouble).on("node error", onTrouble).on("ready", onReady)
@@ -305,16 +313,14 @@ export class RedisConnection {
         return Effect.fail(request.onFailure(new Failure("Script", "hopeless", cause)))
       }
     }
-    // If the deadline cut the last attempt off, what the server said before tells more.
-    const { last } = history
-    const failure = outcome.cause === noAnswer && last?.cause instanceof Error && isReply(last.cause) ? last : outcome
+    const failure = tellsMore(history.last, outcome) ? history.last : outcome
     const again = outcome.outcome === "notRun" || (outcome.outcome === "lost" && request.retryLost)
     if (!again || this.isOver(request.deadline)) return Effect.fail(request.onFailure(failure))
     request.onRetry?.(outcome)
     return Effect.flatMap(this.pause(history.failures, outcome, request.deadline), () =>
       this.isOver(request.deadline)
         ? Effect.fail(request.onFailure(failure))
-        : this.attempt(request, { failures: history.failures + 1, last: outcome })
+        : this.attempt(request, { failures: history.failures + 1, last: failure })
     )
   }
 
@@ -344,7 +350,7 @@ export class RedisConnection {
   failureOf(error: Error, written: boolean): Failure {
     if (isReply(error)) {
       const failure = failedReply(error)
-      if (failure.reason === "ReadOnly") this.leaveReplica()
+      if (failure.reason === "ReadOnly") this.leaveReplica(error)
       return failure.reason === "WrongNode" && !isCluster(this.client)
         ? new Failure("WrongNode", "hopeless", error)
         : failure
@@ -356,7 +362,7 @@ export class RedisConnection {
       return new Failure(cause instanceof Silence ? "TimedOut" : "Unreachable", "lost", cause)
     }
     // Why there is no connection: the server may have refused the handshake.
-    const cause = this.trouble ?? error
+    const cause = this.trouble ?? this.whyLeft ?? error
     const [reason, outcome] = meaningOf(cause) ?? ["Unreachable", "notRun"]
     return new Failure(reason, outcome, cause)
   }
@@ -364,9 +370,10 @@ export class RedisConnection {
   private left: unknown
 
   /** The primary is elsewhere now: reconnecting asks Sentinel or DNS for it. Once per connection is enough. */
-  private leaveReplica(): void {
+  private leaveReplica(error: Error): void {
     if (isCluster(this.client) || this.left === this.client.stream) return
     this.left = this.client.stream
+    this.whyLeft = error
     this.client.disconnect(true)
   }
 

@@ -224,6 +224,11 @@ class RemoteSemaphore {
     if (this.busyLanes === 0 && this.unreleased.size === 0) this.onDrained()
   }
 
+  /** Why who asked for permits has no answer yet. */
+  get trouble(): Trouble {
+    return this.lane.trouble
+  }
+
   /** Nobody renews leases from here on: those who wait hear that, and work that holds permits is told to stop. */
   leaveAll(): void {
     for (const place of Array.from(this.places.values())) {
@@ -713,14 +718,14 @@ export class RedisSemaphores {
         )
       })
 
-    const unanswered = (reason: BackendError["reason"]) =>
-      new BackendError({ operation: "acquire", name, reason, cause: undefined })
+    const unanswered = ({ reason, cause }: Trouble) =>
+      Effect.fail(new BackendError({ operation: "acquire", name, reason, cause }))
 
-    const answerOf = (place: Place): Effect.Effect<Grant | Refusal, BackendError> => {
+    const answerOf = (place: Place, semaphore: RemoteSemaphore): Effect.Effect<Grant | Refusal, BackendError> => {
       const { answer } = place
       if (answer instanceof BackendError) return Effect.fail(answer)
       if (answer !== undefined) return Effect.succeed(answer)
-      return place.ticket > 0 ? Effect.succeed({ _tag: "TimeUp" }) : Effect.fail(unanswered("TimedOut"))
+      return place.ticket > 0 ? Effect.succeed({ _tag: "TimeUp" }) : unanswered(semaphore.trouble)
     }
 
     return {
@@ -731,14 +736,14 @@ export class RedisSemaphores {
       adopt: (grant) => this.get(name, key).adopt(grant, config),
       take: (permits, maxWait, restore, onAnswer) =>
         Effect.suspend(() => {
-          if (this.isClosed) return Effect.fail(unanswered("Closed"))
+          if (this.isClosed) return unanswered(closed)
           const semaphore = this.get(name, key)
           const enter = Effect.suspend(() => {
             const place = semaphore.enter(permits, config, maxWait)
             const answered = line.wait(place, restore, (isInterrupted) => {
               if (isInterrupted || place.answer === undefined) semaphore.release(place.id, place.lease)
             })
-            return Effect.flatMap(answered, () => Effect.flatMap(answerOf(place), onAnswer))
+            return Effect.flatMap(answered, () => Effect.flatMap(answerOf(place, semaphore), onAnswer))
           })
           return maxWait === 0 ? Effect.flatMap(restore(semaphore.released), () => enter) : enter
         }),

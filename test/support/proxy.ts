@@ -101,17 +101,26 @@ const listen = (target: TcpProxy["target"]) =>
         }
       })
     }
-    // What was sent before arrives before, also when the latency has become less meanwhile.
+    // What was sent before arrives before, also when the latency has become less meanwhile, and nothing arrives early,
+    // though a timer may fire so.
     const line = () => {
-      const sending: Array<() => void> = []
-      const sendFirst = () => sending.shift()?.()
-      let last = 0
+      const sending: Array<{ readonly due: number; readonly send: () => void }> = []
+      const wait = (due: number) => setTimeout(sendDue, Math.ceil(due - performance.now()))
+      const sendDue = () => {
+        for (let first = sending[0]; first !== undefined; first = sending[0]) {
+          if (first.due > performance.now()) {
+            wait(first.due)
+            return
+          }
+          sending.shift()
+          first.send()
+        }
+      }
       return (send: () => void) => {
-        const due = Math.max(last, performance.now() + proxy.latency)
         if (proxy.latency === 0 && sending.length === 0) return send()
-        last = due
-        sending.push(send)
-        setTimeout(sendFirst, due - performance.now())
+        const due = Math.max(sending.at(-1)?.due ?? 0, performance.now() + proxy.latency)
+        sending.push({ due, send })
+        if (sending.length === 1) wait(due)
       }
     }
 

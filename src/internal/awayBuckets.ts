@@ -11,7 +11,8 @@ import type { WhenAway } from "../WhenAway.ts"
 import { maxSpan, type Outcome, type Reservation } from "./bucket.ts"
 import type { Answer, BucketHome, BucketStore, JointAnswer, JointPart } from "./bucketLimiter.ts"
 import { type BucketStandIn, isStandInReservation, Share, type StandInReservation, Unlimited } from "./bucketStandIn.ts"
-import type { BucketWaiters, Promised, Restore } from "./bucketWaiters.ts"
+import type { BucketWaiters, Promised } from "./bucketWaiters.ts"
+import type { Claim } from "./claim.ts"
 import { limiterIdentity } from "./limiterKeys.ts"
 import { type BucketConfig, durationOf, tokensOf } from "./options.ts"
 import { type RedisBucketStore, RedisBuckets } from "./redisBuckets.ts"
@@ -132,19 +133,19 @@ export class AwayBuckets {
     const reserve = <A, E, R>(
       amount: number,
       maxWait: number,
-      restore: Restore,
+      claim: Claim,
       onAnswer: (answer: Answer) => Effect.Effect<A, E, R>
     ): Effect.Effect<A, E | BackendError, R> =>
       Effect.suspend(() => {
         if (server.isAway) return onAnswer({ outcome: decide(amount, maxWait), disagreed: false })
         const asked = this.now()
-        return Effect.matchEffect(redis.reserve(amount, maxWait, restore, Effect.succeed), {
+        return Effect.matchEffect(redis.reserve(amount, maxWait, claim, Effect.succeed), {
           onSuccess: onAnswer,
           onFailure: (error) => {
             if (!meansAway(error)) return Effect.fail(error)
             miss(error)
             const left = maxWait === maxSpan ? maxSpan : Math.max(0, maxWait - (this.now() - asked))
-            return reserve(amount, left, restore, onAnswer)
+            return reserve(amount, left, claim, onAnswer)
           }
         })
       })

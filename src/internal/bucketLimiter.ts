@@ -18,6 +18,7 @@ import type {
 import type { AwayState } from "../WhenAway.ts"
 import { fillTime, type JointOutcome, maxSpan, type Outcome, type Reservation, type View } from "./bucket.ts"
 import type { BucketWaiters, Promised, Restore } from "./bucketWaiters.ts"
+import { type Claim, claiming } from "./claim.ts"
 import { limiterIdentity } from "./limiterKeys.ts"
 import { member } from "./memberLimiter.ts"
 import { actualArgument, type BucketConfig, durationArgument, durationOf, tokensArgument, tokensOf } from "./options.ts"
@@ -49,7 +50,11 @@ export interface JointAnswer {
 export interface BucketHome {
   /** As `BucketStore.takeNow`, of several buckets: of all or of none. */
   readonly takeNow?: (parts: ReadonlyArray<JointPart>, clock: Clock.Clock) => boolean
-  /** Decides about a request to several buckets, all of which have this home; otherwise as `BucketStore.reserve`. */
+  /**
+   * Decides about a request to several buckets, all of which have this home, and goes on with the answer. Runs in an
+   * uninterruptible region, and makes interruptible with `restore` what takes long; a request that is interrupted there
+   * consumes nothing.
+   */
   readonly reserve: <A, E, R>(
     parts: ReadonlyArray<JointPart>,
     minWait: number,
@@ -68,13 +73,13 @@ export interface BucketStore {
    */
   readonly takeNow?: (amount: number, clock: Clock.Clock) => boolean
   /**
-   * Decides about a request, and goes on with the answer. Runs in an uninterruptible region, and makes interruptible
-   * with `restore` what takes long; a request that is interrupted there consumes nothing.
+   * Decides about a request, and goes on with the answer in the same step. Until then, if that takes any longer, the
+   * claim holds what comes of it.
    */
   readonly reserve: <A, E, R>(
     amount: number,
     maxWait: number,
-    restore: Restore,
+    claim: Claim,
     onAnswer: (answer: Answer) => Effect.Effect<A, E, R>
   ) => Effect.Effect<A, E | BackendError, R>
   /**
@@ -135,26 +140,6 @@ class PromisedTokens implements Promised {
   }
 }
 
-/**
- * Runs work on what was reserved. An interruption before its first step finds something that nobody used, which goes
- * back.
- */
-export const runReserved = <A, E, R, E2>(
-  effect: Effect.Effect<A, E, R>,
-  start: (work: Effect.Effect<A, E, R>) => Effect.Effect<A, E | E2, R>,
-  giveBack: () => void
-): Effect.Effect<A, E | E2, R> => {
-  let started = false
-  const work = Effect.suspend(() => {
-    started = true
-    return effect
-  })
-  return Effect.onExitPrimitive(start(work), () => {
-    if (!started) giveBack()
-    return undefined
-  })
-}
-
 export const nothing: Reservation = { amount: 0, serial: 0, beforeSerial: 0, beforeGap: 0, taken: 0 }
 
 const free: Admission = { reservation: nothing, waited: 0 }
@@ -209,51 +194,47 @@ export const makeBucketLimiter = (
   ): Effect.Effect<A, E | TokenBucketError, R> =>
     outcome._tag === "Reserved" ? onReserved(outcome) : Effect.fail(refusal(outcome, amount))
 
+  const giveBackAll = (reservation: Reservation): void => store.giveBack(reservation, reservation.amount)
+
   // Continuations instead of flatMaps: this is the path of every request.
   const request = <A, E, R>(
     amount: number,
     maxWait: number,
-    restore: Restore,
+    claim: Claim,
     onReserved: (outcome: Reserved) => Effect.Effect<A, E, R>
   ): Effect.Effect<A, E | TokenBucketError, R> =>
-    store.reserve(amount, maxWait, restore, ({ outcome, disagreed }): Effect.Effect<A, E | TokenBucketError, R> => {
-      if (disagreed) return Effect.flatMap(warning, () => decided(outcome, amount, onReserved))
-      return decided(outcome, amount, onReserved)
+    store.reserve(amount, maxWait, claim, ({ outcome, disagreed }): Effect.Effect<A, E | TokenBucketError, R> => {
+      if (!disagreed) return decided(outcome, amount, onReserved)
+      if (outcome._tag === "Reserved") claim.hold({ abandon: () => giveBackAll(outcome.reservation) })
+      return Effect.flatMap(warning, () => decided(outcome, amount, onReserved))
     })
-
-  const giveBackAll = (reservation: Reservation): void => store.giveBack(reservation, reservation.amount)
 
   const admit = <A, E, R>(
     amount: number,
     maxWait: number,
-    restore: Restore,
+    claim: Claim,
     onAdmitted: (admission: Admission) => Effect.Effect<A, E, R>
   ): Effect.Effect<A, E | TokenBucketError, R> => {
     if (amount === 0) return onAdmitted(free)
     // Where a request may be sent back and forth, what each answer takes adds up.
     const begun = store.away === undefined ? undefined : fiberMicros(Fiber.getCurrent() as Fiber.Fiber<unknown>)
-    return request(amount, maxWait, restore, ({ reservation, wait }) => {
+    return request(amount, maxWait, claim, ({ reservation, wait }) => {
       if (wait === 0) return onAdmitted({ reservation, waited: 0 })
       const fiber = Fiber.getCurrent() as Fiber.Fiber<unknown>
       const answered = fiberMicros(fiber)
       const promised = new PromisedTokens(answered + wait, reservation, store)
-      const waiting = waiters.wait(fiber, buckets, amount, promised, restore)
-      return Effect.flatMap(waiting, (served) => {
+      const place = waiters.enter(fiber, buckets, amount, promised)
+      claim.hold(place)
+      return Effect.flatMap(place.served, (served) => {
         const waited = fiberMicros(fiber) - (begun ?? answered)
         if (served !== undefined) return onAdmitted({ reservation: served.reservation, waited })
         const left = maxWait === maxSpan ? maxSpan : Math.max(0, maxWait - waited)
-        return admit(amount, left, restore, (admission) =>
+        return admit(amount, left, claim, (admission) =>
           onAdmitted({ ...admission, waited: admission.waited + waited })
         )
       })
     })
   }
-
-  const run = <A, E, R>(
-    { reservation }: Admission,
-    effect: Effect.Effect<A, E, R>,
-    restore: Restore
-  ): Effect.Effect<A, E, R> => runReserved(effect, restore, () => giveBackAll(reservation))
 
   const { takeNow } = store
 
@@ -261,8 +242,11 @@ export const makeBucketLimiter = (
     (amount: number) =>
     <A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Effect<A, E | TokenBucketError, R> => {
       if (amount === 0) return effect
-      const admitted = Effect.uninterruptibleMask((restore) =>
-        admit(amount, maxSleep, restore, (admission) => run(admission, effect, restore))
+      const admitted = claiming((claim) =>
+        admit(amount, maxSleep, claim, () => {
+          claim.use()
+          return effect
+        })
       )
       if (takeNow === undefined) return admitted
       return Effect.clockWith((clock) => (takeNow(amount, clock) ? effect : admitted))
@@ -309,10 +293,11 @@ export const makeBucketLimiter = (
 
   const acquire = (n?: number): Effect.Effect<TokenBucketPermit, TokenBucketError | InvalidOptions, Scope.Scope> =>
     Effect.flatMap(Effect.andThen(Effect.scope, unitsOrDefault(n)), (amount) =>
-      Effect.uninterruptibleMask((restore) =>
-        admit(amount, maxSleep, restore, (admission) =>
-          Effect.succeed(permitOf(admission.reservation, admission.waited))
-        )
+      claiming((claim) =>
+        admit(amount, maxSleep, claim, ({ reservation, waited }) => {
+          claim.use()
+          return Effect.succeed(permitOf(reservation, waited))
+        })
       )
     )
 
@@ -320,10 +305,11 @@ export const makeBucketLimiter = (
     Effect.flatMap(unitsOrDefault(n), (amount) =>
       amount === 0
         ? Effect.succeed(reservationOf(nothing, 0))
-        : Effect.uninterruptibleMask((restore) =>
-            request(amount, maxSleep, restore, ({ reservation, wait }) =>
-              Effect.succeed(reservationOf(reservation, wait))
-            )
+        : claiming((claim) =>
+            request(amount, maxSleep, claim, ({ reservation, wait }) => {
+              claim.use()
+              return Effect.succeed(reservationOf(reservation, wait))
+            })
           )
     )
 
@@ -371,15 +357,15 @@ export const makeBucketLimiter = (
       const amount = units(n)
       return <A, E, R>(effect: Effect.Effect<A, E, R>) =>
         Effect.flatMap(amount, (amount) =>
-          Effect.uninterruptibleMask((restore) =>
-            amount === 0
-              ? Effect.asSome(restore(effect))
-              : store.reserve(amount, 0, restore, ({ outcome }) =>
-                  outcome._tag === "Reserved"
-                    ? Effect.asSome(run({ reservation: outcome.reservation, waited: 0 }, effect, restore))
-                    : Effect.succeedNone
-                )
-          )
+          amount === 0
+            ? Effect.asSome(effect)
+            : claiming((claim) =>
+                store.reserve(amount, 0, claim, ({ outcome }) => {
+                  if (outcome._tag !== "Reserved") return Effect.succeedNone
+                  claim.use()
+                  return Effect.asSome(effect)
+                })
+              )
         )
     },
     acquire,

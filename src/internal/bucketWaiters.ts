@@ -9,6 +9,7 @@ import * as Effect from "effect/Effect"
 import type * as Fiber from "effect/Fiber"
 import { Alarm } from "./alarm.ts"
 import type { Reservation } from "./bucket.ts"
+import type { Abandonable } from "./claim.ts"
 import { LinkedList, type Node } from "./linkedList.ts"
 
 /** What a store promised to somebody who waits. */
@@ -31,6 +32,12 @@ export interface Recalled {
 
 /** Makes a part of an uninterruptible region interruptible again, if the caller was. */
 export type Restore = <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.Effect<A, E, R>
+
+/** A place in line. Abandoned, it gives back the promise that is left over. */
+export interface Place<P> extends Abandonable {
+  /** Goes on when a promise is due, and gives that; or nothing if the waiter was recalled. */
+  readonly served: Effect.Effect<P | undefined>
+}
 
 interface Waiter {
   /** Lets the fiber go on. */
@@ -132,29 +139,29 @@ export class BucketWaiters {
   private readonly lines = new Map<string, Map<Cost, Line>>()
 
   /**
-   * Waits until a promise about these buckets is due or, if others leave, until an earlier one; gives the promise that
-   * was used, or nothing if the waiter was recalled. Interrupted, it gives back the promise that is left over.
-   *
-   * The place in line is taken at once, in the step in which the promise was made: whoever leaves finds it there. So
-   * the fiber, in an uninterruptible region, has to go on with what this returns.
+   * Waits until a promise about these buckets is due or, if others leave, until an earlier one. To be called in the step
+   * in which the promise was made: whoever leaves has to find this place taken.
    */
-  wait<P extends Promised>(
+  enter<P extends Promised>(
     fiber: Fiber.Fiber<unknown, unknown>,
     buckets: ReadonlyArray<string>,
     cost: Cost,
-    promised: P,
-    restore: Restore
-  ): Effect.Effect<P | undefined> {
+    promised: P
+  ): Place<P> {
     const line = this.lines.get(buckets[0] ?? "")?.get(cost) ?? this.addLine(buckets, cost)
     const waiter = line.enter(promised, fiber)
-    const waited = Effect.onExitPrimitive(restore(line.untilServed(waiter)), (exit) => {
-      const leftOver = exit._tag === "Failure" ? line.leave(waiter) : undefined
-      if (line.isEmpty) this.dropLine(line, cost)
-      leftOver?.giveBack()
-      return undefined
-    })
-    // Everyone in a line holds promises of the same kind.
-    return Effect.map(waited, () => waiter.value.served as P | undefined)
+    return {
+      served: Effect.map(line.untilServed(waiter), () => {
+        if (line.isEmpty) this.dropLine(line, cost)
+        // Everyone in a line holds promises of the same kind.
+        return waiter.value.served as P | undefined
+      }),
+      abandon: () => {
+        const leftOver = line.leave(waiter)
+        if (line.isEmpty) this.dropLine(line, cost)
+        leftOver?.giveBack()
+      }
+    }
   }
 
   /**

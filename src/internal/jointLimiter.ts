@@ -12,7 +12,6 @@ import type { AnyLimiter, JointLimiter, JointMember } from "../Limiter.ts"
 import type { SemaphoreState } from "../Semaphore.ts"
 import type { TokenBucketState } from "../TokenBucket.ts"
 import { maxSpan } from "./bucket.ts"
-import { runReserved } from "./bucketLimiter.ts"
 import { BucketWaiters, type Restore } from "./bucketWaiters.ts"
 import {
   type BucketPart,
@@ -169,9 +168,13 @@ export const makeJointLimiter = <const Members extends ReadonlyArray<JointMember
       if (answer.due <= fiberMicros(fiber)) return onTaken(answer)
       const identities = answer.parts.map(({ identity }) => identity)
       const cost = JSON.stringify(answer.parts.map(({ identity, amount }) => [identity, amount]))
-      const waiting = waiters.wait(fiber, identities, cost, answer, restore)
+      const place = waiters.enter(fiber, identities, cost, answer)
+      const waited = Effect.onExitPrimitive(restore(place.served), (exit) => {
+        if (Exit.isFailure(exit)) place.abandon()
+        return undefined
+      })
       // Otherwise one of the buckets was paused, and they have to be asked anew.
-      return Effect.flatMap(waiting, (served) =>
+      return Effect.flatMap(waited, (served) =>
         served === undefined ? takeTokens(homes, deadline, restore, onTaken) : onTaken(served)
       )
     })
@@ -236,12 +239,18 @@ export const makeJointLimiter = <const Members extends ReadonlyArray<JointMember
       )
     })
 
-  const run = <A, E, R>({ promise, held }: Admission, effect: Effect.Effect<A, E, R>, restore: Restore) =>
-    runReserved(
-      effect,
-      (work) => hold(held, work, restore),
-      () => promise.giveBack()
-    )
+  /** An interruption before the first step of the work finds tokens that nobody used, which go back. */
+  const run = <A, E, R>({ promise, held }: Admission, effect: Effect.Effect<A, E, R>, restore: Restore) => {
+    let started = false
+    const work = Effect.suspend(() => {
+      started = true
+      return effect
+    })
+    return Effect.onExitPrimitive(hold(held, work, restore), () => {
+      if (!started) promise.giveBack()
+      return undefined
+    })
+  }
 
   const guard =
     (need: Need) =>

@@ -139,7 +139,7 @@ export class LocalBuckets implements BucketHome {
         save(state, false)
         return true
       },
-      reserve: (amount, maxWait, _restore, onAnswer) =>
+      reserve: (amount, maxWait, _claim, onAnswer) =>
         Effect.clockWith((clock) => {
           const loaded = load(clock)
           const { state, outcome } = Bucket.reserve(loaded.state, amount, maxWait)

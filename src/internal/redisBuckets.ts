@@ -313,12 +313,15 @@ export class RedisBuckets {
       key,
       home: this.homeOf(key),
       charge: (amount) => Effect.asVoid(ask("charge", [amount], maxSpan).answered),
-      reserve: (amount, maxWait, restore, onAnswer) =>
-        Effect.suspend(() => {
+      reserve: (amount, maxWait, claim, onAnswer) => {
+        const answered = Effect.callback<Answer, BackendError>((resume) => {
           const wait = maxWait === 0 ? Math.min(maxSleep, patience) : maxWait
           const request = this.send(lane, new Reserve(bucket, amount, maxWait, this.after(wait), undo))
-          return Effect.flatMap(answerOf(request, restore), onAnswer)
-        }),
+          claim.hold(request)
+          request.onAnswer(resume)
+        })
+        return Effect.flatMap(answered, onAnswer)
+      },
       giveBack,
       settle: (reservation, actual) =>
         Effect.suspend(() =>

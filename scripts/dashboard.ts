@@ -138,6 +138,9 @@ const semaphores: ReadonlyArray<Drawing> = [
 const tokenBuckets: ReadonlyArray<Drawing> = [
   drawn("Tokens left", metrics.tokensAvailable, "short", [
     { expr: `min by (limiter) (${metrics.tokensAvailable.name}${ofLimiter})`, legend: "{{limiter}}" }
+  ]),
+  drawn("Requests that found other options", metrics.optionsDisagreed, "ops", [
+    { expr: perSecond(metrics.optionsDisagreed, ofLimiter, "limiter"), legend: "{{limiter}}" }
   ])
 ]
 

@@ -31,8 +31,8 @@ export const LocalTokenBucketLive: Layer.Layer<TokenBucket> = Layer.effect(
   TokenBucket,
   Effect.clockWith((clock) => {
     const buckets = new LocalBuckets(clock)
-    const make = () => tokenBuckets((config) => buckets.store(config))
-    return observed(make, (observer) => observer.tokenBuckets(make(), "local"))
+    const make = (onDisagreed?: (name: string) => void) => tokenBuckets((config) => buckets.store(config), onDisagreed)
+    return observed(make, (observer) => observer.tokenBuckets(make, "local"))
   })
 )
 

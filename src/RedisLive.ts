@@ -29,8 +29,9 @@ export interface RedisLayerOptions {
 
 const makeTokenBuckets = (config?: RedisLayerConfig) =>
   Effect.flatMap(redisBuckets(config), (buckets) => {
-    const make = () => tokenBuckets((config, waiters) => buckets.store(config, waiters))
-    return observed(make, (observer) => observer.tokenBuckets(make(), "redis"))
+    const make = (onDisagreed?: (name: string) => void) =>
+      tokenBuckets((config, waiters) => buckets.store(config, waiters), onDisagreed)
+    return observed(make, (observer) => observer.tokenBuckets(make, "redis"))
   })
 
 const makeSemaphores = (config?: RedisLayerConfig) =>

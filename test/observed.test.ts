@@ -32,6 +32,7 @@ const inUse = "steindamm_permits_in_use"
 const hold = "steindamm_hold_seconds"
 const lost = "steindamm_leases_lost_total"
 const tokens = "steindamm_tokens_available"
+const disagreed = "steindamm_options_disagreed_total"
 
 const fork = <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.forkChild(effect, { startImmediately: true })
 
@@ -212,6 +213,27 @@ describe("an observed token bucket", () => {
         assert.strictEqual(yield* reading(tokens), left)
       }
     }).pipe(overLocal())
+  )
+
+  it.effect("counts each request that finds the bucket used with other options, whatever the verb", () =>
+    Effect.gen(function* () {
+      const large = yield* TokenBucket.make({ name: "api", capacity: 9 })
+      const small = yield* TokenBucket.make({ name: "api", capacity: 5 })
+      assert.strictEqual(yield* reading(disagreed), 0)
+      yield* large.withPermit(Effect.void)
+      yield* small.withPermit(Effect.void)
+      yield* small.withPermit(Effect.void)
+      assert.strictEqual(yield* reading(disagreed), 1)
+      yield* large.withPermitsIfAvailable(1)(Effect.void)
+      assert.strictEqual(yield* reading(disagreed), 2)
+      yield* Limiter.all([small]).withPermit(Effect.void)
+      assert.strictEqual(yield* reading(disagreed), 3)
+      for (const capacity of [3, 4]) {
+        const keyed = yield* TokenBucket.makeKeyed({ name: "user", capacity })
+        yield* keyed.withPermit("ada")(Effect.void)
+      }
+      assert.strictEqual(yield* reading(disagreed, { limiter: "user" }), 1)
+    }).pipe(overLocal(), Effect.provideService(References.MinimumLogLevel, "Error"))
   )
 })
 

@@ -19,7 +19,7 @@ import {
   type TokenBucketPermit,
   type TokenBucketState
 } from "../TokenBucket.ts"
-import { type BucketStore, makeBucketLimiter, warnOnce } from "./bucketLimiter.ts"
+import { type BucketStore, disagreementOf, makeBucketLimiter } from "./bucketLimiter.ts"
 import { BucketWaiters } from "./bucketWaiters.ts"
 import { keyedNames, makeKeyedLimiter, ofKey } from "./keyedLimiter.ts"
 import {
@@ -51,18 +51,21 @@ const keyed = <Config extends { readonly name: string }>(
     )
   )
 
+/** `onDisagreed`: told the name of a limiter or of a keyed definition for each request that found other options. */
 export const tokenBuckets = (
-  storeOf: (config: BucketConfig, waiters: BucketWaiters) => BucketStore
+  storeOf: (config: BucketConfig, waiters: BucketWaiters) => BucketStore,
+  onDisagreed: (name: string) => void = () => {}
 ): TokenBucket["Service"] => {
   const waiters = new BucketWaiters()
   return TokenBucket.of({
     make: Effect.fnUntraced(function* (options) {
       const config = yield* Effect.fromResult(bucketConfig(options, yield* Clock.currentTimeMillis))
-      return makeBucketLimiter(config, storeOf(config, waiters), waiters)
+      const disagreement = disagreementOf(config.name, () => onDisagreed(config.name))
+      return makeBucketLimiter(config, storeOf(config, waiters), waiters, disagreement)
     }),
     makeKeyed: Effect.fnUntraced(function* (options) {
       const config = yield* keyed(bucketConfig(options, yield* Clock.currentTimeMillis))
-      const warning = warnOnce(config.name)
+      const disagreement = disagreementOf(config.name, () => onDisagreed(config.name))
       const limiter = makeKeyedLimiter<
         TokenBucketError,
         never,
@@ -71,7 +74,7 @@ export const tokenBuckets = (
         TokenBucketLimiter
       >({ kind: "TokenBucket", name: config.name, maxSleep: durationOf(config.maxSleep) }, (name, key) => {
         const its = ofKey(config, name, key)
-        return makeBucketLimiter(its, storeOf(its, waiters), waiters, warning)
+        return makeBucketLimiter(its, storeOf(its, waiters), waiters, disagreement)
       })
       return {
         ...limiter,

@@ -106,8 +106,8 @@ export interface BucketMember {
   readonly identity: string
   readonly store: BucketStore
   readonly waiters: BucketWaiters
-  /** Tells, once, that it is used with other options elsewhere. */
-  readonly warning: Effect.Effect<void>
+  /** Tells that it is used with other options elsewhere. */
+  readonly disagreement: Effect.Effect<void>
   /** Checks a number of tokens, and gives units. */
   readonly units: (n: number) => Result.Result<number, InvalidOptions>
   readonly permitOf: (reservation: Reservation, waited: number) => TokenBucketPermit
@@ -144,10 +144,14 @@ export const nothing: Reservation = { amount: 0, serial: 0, beforeSerial: 0, bef
 
 const free: Admission = { reservation: nothing, waited: 0 }
 
-/** Tells the first time that others use a bucket with other options. */
-export const warnOnce = (name: string): Effect.Effect<void> => {
+/**
+ * To be run each time that a request finds a bucket used with other options than its own: logs the first, and tells
+ * `onDisagreed` of all.
+ */
+export const disagreementOf = (name: string, onDisagreed = () => {}): Effect.Effect<void> => {
   let warned = false
   return Effect.suspend(() => {
+    onDisagreed()
     if (warned) return Effect.void
     warned = true
     return Effect.logWarning(
@@ -166,7 +170,7 @@ export const makeBucketLimiter = (
   config: BucketConfig,
   store: BucketStore,
   waiters: BucketWaiters,
-  warning: Effect.Effect<void> = warnOnce(config.name)
+  disagreement: Effect.Effect<void> = disagreementOf(config.name)
 ): TokenBucketLimiter & { readonly [member]: BucketMember } => {
   const { name, maxSleep } = config
   const identity = limiterIdentity("TokenBucket", config)
@@ -180,19 +184,10 @@ export const makeBucketLimiter = (
       requiredSleep: durationOf(wait)
     })
 
-  type Reserved = Outcome & { readonly _tag: "Reserved" }
-
-  const refusal = (outcome: Exclude<Outcome, Reserved>, amount: number) =>
+  const refusal = (outcome: Exclude<Outcome, { readonly _tag: "Reserved" }>, amount: number) =>
     outcome._tag === "TooLong"
       ? tooLong(outcome.wait)
       : new NoTokensAvailable({ name, available: tokensOf(outcome.available), requested: tokensOf(amount) })
-
-  const decided = <A, E, R>(
-    outcome: Outcome,
-    amount: number,
-    onReserved: (outcome: Reserved) => Effect.Effect<A, E, R>
-  ): Effect.Effect<A, E | TokenBucketError, R> =>
-    outcome._tag === "Reserved" ? onReserved(outcome) : Effect.fail(refusal(outcome, amount))
 
   const giveBackAll = (reservation: Reservation): void => store.giveBack(reservation, reservation.amount)
 
@@ -201,12 +196,12 @@ export const makeBucketLimiter = (
     amount: number,
     maxWait: number,
     claim: Claim,
-    onReserved: (outcome: Reserved) => Effect.Effect<A, E, R>
-  ): Effect.Effect<A, E | TokenBucketError, R> =>
-    store.reserve(amount, maxWait, claim, ({ outcome, disagreed }): Effect.Effect<A, E | TokenBucketError, R> => {
-      if (!disagreed) return decided(outcome, amount, onReserved)
+    onOutcome: (outcome: Outcome) => Effect.Effect<A, E, R>
+  ): Effect.Effect<A, E | BackendError, R> =>
+    store.reserve(amount, maxWait, claim, ({ outcome, disagreed }) => {
+      if (!disagreed) return onOutcome(outcome)
       if (outcome._tag === "Reserved") claim.hold({ abandon: () => giveBackAll(outcome.reservation) })
-      return Effect.flatMap(warning, () => decided(outcome, amount, onReserved))
+      return Effect.flatMap(disagreement, () => onOutcome(outcome))
     })
 
   const admit = <A, E, R>(
@@ -218,7 +213,9 @@ export const makeBucketLimiter = (
     if (amount === 0) return onAdmitted(free)
     // Where a request may be sent back and forth, what each answer takes adds up.
     const begun = store.away === undefined ? undefined : fiberMicros(Fiber.getCurrent() as Fiber.Fiber<unknown>)
-    return request(amount, maxWait, claim, ({ reservation, wait }) => {
+    return request(amount, maxWait, claim, (outcome): Effect.Effect<A, E | TokenBucketError, R> => {
+      if (outcome._tag !== "Reserved") return Effect.fail(refusal(outcome, amount))
+      const { reservation, wait } = outcome
       if (wait === 0) return onAdmitted({ reservation, waited: 0 })
       const fiber = Fiber.getCurrent() as Fiber.Fiber<unknown>
       const answered = fiberMicros(fiber)
@@ -306,9 +303,10 @@ export const makeBucketLimiter = (
       amount === 0
         ? Effect.succeed(reservationOf(nothing, 0))
         : claiming((claim) =>
-            request(amount, maxSleep, claim, ({ reservation, wait }) => {
+            request(amount, maxSleep, claim, (outcome): Effect.Effect<PublicReservation, TokenBucketError> => {
+              if (outcome._tag !== "Reserved") return Effect.fail(refusal(outcome, amount))
               claim.use()
-              return Effect.succeed(reservationOf(reservation, wait))
+              return Effect.succeed(reservationOf(outcome.reservation, outcome.wait))
             })
           )
     )
@@ -344,7 +342,7 @@ export const makeBucketLimiter = (
   const withPermit = guard(config.tokensToConsume)
 
   return {
-    [member]: { kind: "TokenBucket", config, identity, store, waiters, warning, units: checkedUnits, permitOf },
+    [member]: { kind: "TokenBucket", config, identity, store, waiters, disagreement, units: checkedUnits, permitOf },
     kind: "TokenBucket",
     name,
     maxSleep: durationOf(maxSleep),
@@ -360,7 +358,7 @@ export const makeBucketLimiter = (
           amount === 0
             ? Effect.asSome(effect)
             : claiming((claim) =>
-                store.reserve(amount, 0, claim, ({ outcome }) => {
+                request(amount, 0, claim, (outcome) => {
                   if (outcome._tag !== "Reserved") return Effect.succeedNone
                   claim.use()
                   return Effect.asSome(effect)

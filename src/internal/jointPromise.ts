@@ -99,11 +99,11 @@ const askHome = <A, E, R>(
       outcome._tag === "Reserved"
         ? new JointPromise(monotonicMicros(currentClock()) + outcome.wait, parts, outcome.reservations)
         : { outcome, parts }
-    const warnings = parts.filter((_, index) => disagreed[index]).map(({ member }) => member.warning)
-    return warnings.length === 0
+    const disagreements = parts.filter((_, index) => disagreed[index]).map(({ member }) => member.disagreement)
+    return disagreements.length === 0
       ? onAnswer(answer)
       : Effect.andThen(
-          Effect.all(warnings),
+          Effect.all(disagreements),
           Effect.suspend(() => onAnswer(answer))
         )
   })

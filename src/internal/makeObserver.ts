@@ -54,12 +54,16 @@ export const makeObserver = ({ byKey, lookEvery, spans, logs }: ObserverSettings
   }
 
   return {
-    tokenBuckets: Effect.fnUntraced(function* (service, backend) {
+    tokenBuckets: Effect.fnUntraced(function* (make, backend) {
       const meter = new Meter(yield* Effect.context<never>())
       const looks = new TokenLooks()
       yield* Effect.forkScoped(looks.every(lookEvery))
 
       const labelsOf = (limiter: string): LimiterLabels => ({ limiter, kind: "TokenBucket", backend })
+      const optionsDisagreed = (name: string) => meter.reading(metrics.optionsDisagreed, { ...labelsOf(name) })
+      const service = make((name) => {
+        optionsDisagreed(name).value++
+      })
 
       const metersOf: MetersOf<TokenBucketLimiter, BucketMeters> = (labels, limiter) => {
         if (limiter === undefined) return new BucketMeters(meter, labels, () => {})
@@ -71,11 +75,13 @@ export const makeObserver = ({ byKey, lookEvery, spans, logs }: ObserverSettings
       return TokenBucket.of({
         make: (options) =>
           Effect.map(service.make(options), (limiter) => {
+            optionsDisagreed(limiter.name)
             const watch = watchOf(limiter, metersOf(labelsOf(limiter.name), limiter))
             return observedTokenBucket(limiter, watch, options.tokensToConsume)
           }),
         makeKeyed: (options) =>
           Effect.map(service.makeKeyed(options), (keyed) => {
+            optionsDisagreed(keyed.name)
             const metersFor = metersByKey(byKey, labelsOf(keyed.name), metersOf)
             const forKey = (key: string) =>
               Effect.map(keyed.forKey(key), (limiter) =>

@@ -74,6 +74,12 @@ export const metrics = {
     unit: "{token}",
     description: "Tokens in a bucket, at the latest look."
   },
+  optionsDisagreed: {
+    name: "steindamm_options_disagreed_total",
+    type: "counter",
+    unit: "{request}",
+    description: "Requests that found a token bucket used with other options."
+  },
   roundTrips: {
     name: "steindamm_round_trips_total",
     type: "counter",

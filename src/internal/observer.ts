@@ -15,8 +15,9 @@ import type { TokenBucket } from "../TokenBucket.ts"
 export type Backend = "local" | "redis"
 
 export interface Observer {
+  /** `make` is given whom to tell the name of a limiter or keyed definition that is used with other options elsewhere. */
   readonly tokenBuckets: (
-    service: TokenBucket["Service"],
+    make: (onDisagreed: (name: string) => void) => TokenBucket["Service"],
     backend: Backend
   ) => Effect.Effect<TokenBucket["Service"], never, Scope.Scope>
   /** `make` is given whom to tell the name of a limiter or keyed definition whose lease could not be kept. */

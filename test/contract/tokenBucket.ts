@@ -393,11 +393,11 @@ export const tokenBucketContract = (backend: Backend): unknown =>
           const small = yield* TokenBucket.make({ name, capacity: 4, refillFrequency: 10_000 })
           yield* large.withPermits(1)(pass)
           yield* Effect.gen(function* () {
-            yield* small.withPermits(1)(pass)
+            yield* small.withPermitsIfAvailable(1)(pass)
             assert.strictEqual((yield* small.state).tokens, 3)
             yield* large.withPermits(1)(pass)
             assert.strictEqual((yield* large.state).tokens, 2)
-            yield* small.withPermits(1)(pass)
+            yield* small.withPermitsIfAvailable(1)(pass)
             assert.strictEqual((yield* small.state).tokens, 1)
           }).pipe(Effect.provide(Logger.layer([logger])))
           assert.strictEqual(warnings.length, 2)

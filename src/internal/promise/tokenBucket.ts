@@ -14,7 +14,7 @@ import type {
   TokenBucketVerbs
 } from "../../promise.ts"
 import type * as Effectful from "../../TokenBucket.ts"
-import { makeBucketLimiter, warnOnce } from "../bucketLimiter.ts"
+import { disagreementOf, makeBucketLimiter } from "../bucketLimiter.ts"
 import { keyedNames, ofKey } from "../keyedLimiter.ts"
 import { type BucketConfig, tokensArgument } from "../options.ts"
 import { monotonicMicros, sleepUntil } from "../time.ts"
@@ -40,7 +40,7 @@ const bucketVerbs = (
   config: BucketConfig,
   backend: Backend,
   calls: Calls,
-  warning: Effect.Effect<void>
+  disagreement: Effect.Effect<void>
 ): TokenBucketVerbs => {
   const { name, rules, tokensToConsume } = config
 
@@ -48,8 +48,8 @@ const bucketVerbs = (
     const store = stores.bucket(config)
     const { takeNow } = store
     return {
-      limiter: makeBucketLimiter(config, store, stores.waiters, warning),
-      impatient: makeBucketLimiter({ ...config, maxSleep: 0 }, store, stores.waiters, warning),
+      limiter: makeBucketLimiter(config, store, stores.waiters, disagreement),
+      impatient: makeBucketLimiter({ ...config, maxSleep: 0 }, store, stores.waiters, disagreement),
       takeNow: takeNow && ((amount) => takeNow(amount, clock))
     }
   }
@@ -211,10 +211,11 @@ class Context implements CallContext {
 
 export const makeTokenBucket = (config: BucketConfig, backend: Backend): TokenBucket => {
   const calls = new Calls()
-  const warning = warnOnce(config.name)
+  const disagreement = disagreementOf(config.name)
   return {
-    ...bucketVerbs(config, backend, calls, warning),
-    forKey: (key) => bucketVerbs(ofKey(config, checked(keyedNames(config.name)(key)), key), backend, calls, warning),
+    ...bucketVerbs(config, backend, calls, disagreement),
+    forKey: (key) =>
+      bucketVerbs(ofKey(config, checked(keyedNames(config.name)(key)), key), backend, calls, disagreement),
     ...closable(config.name, backend, calls)
   }
 }

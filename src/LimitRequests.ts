@@ -9,9 +9,11 @@ import * as HttpClientError from "effect/http/HttpClientError"
 import type * as HttpClientRequest from "effect/http/HttpClientRequest"
 import type * as HttpClientResponse from "effect/http/HttpClientResponse"
 import * as Option from "effect/Option"
+import * as Result from "effect/Result"
 import { type InvalidOptions, MaxSleepExceeded } from "./Errors.ts"
 import { guarding, limiterFor, type SingleLimiter } from "./internal/anyLimiter.ts"
 import { HoldOffs } from "./internal/holdOffs.ts"
+import { limitRequestsConfig } from "./internal/options.ts"
 import { retryDelay } from "./internal/rateLimitFields.ts"
 import type { AnyJointLimiter, AnyKeyedLimiter, AnyLimiter, LimiterError } from "./Limiter.ts"
 import type { SemaphoreLimiter } from "./Semaphore.ts"
@@ -46,6 +48,8 @@ export interface LimitRequestsOptions {
  * well. A permit is held until the head of the response is there; to hold it for longer, use the limiter around what
  * reads the body.
  *
+ * Throws `InvalidOptions` if an option breaks its rule.
+ *
  * @example
  * ```ts
  * import { Effect } from "effect"
@@ -76,15 +80,14 @@ export const limitRequests = <L extends AnyLimiter | AnyJointLimiter | AnyKeyedL
   E | LimiterError<L> | (O extends { readonly cost: (request: Request) => number } ? InvalidOptions : never),
   R
 >) => {
-  const { key = hostOf, cost, maxPause = "1 hour" }: LimitRequestsOptions = options ?? {}
-  const longest = Duration.fromInputUnsafe(maxPause)
+  const { key = hostOf, cost, maxPause } = Result.getOrThrow(limitRequestsConfig(limiter.name, options ?? {}))
   const holdOffs = new HoldOffs()
 
   const heed = (limiter: SingleLimiter, response: Response): Effect.Effect<void> =>
     Effect.clockWith((clock) => {
       const delay = retryDelay(response.headers, clock.currentTimeMillisUnsafe())
       if (delay === undefined) return Effect.void
-      const pause = Duration.min(delay, longest)
+      const pause = Duration.min(delay, maxPause)
       if (limiter.kind !== "Semaphore") return Effect.ignore(limiter.pause(pause), { log: "Warn" })
       holdOffs.extend(clock, limiter.name, pause)
       return Effect.void

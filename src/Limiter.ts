@@ -216,7 +216,7 @@ export const Limiter: {
    * nobody through until then. Semaphores are taken after that, in the order of their names, for what is left of
    * `maxSleep`; if that isn't enough, everything is given back.
    *
-   * Every limiter can be there once. Throws `InvalidOptions` otherwise.
+   * Every limiter can be there once. Throws `InvalidOptions` otherwise, and for members that are no limiters.
    *
    * @example
    * ```ts

@@ -1,13 +1,13 @@
 /**
  * Metrics, spans and log lines of limiters, for those who run them.
  */
-import * as Duration from "effect/Duration"
+import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
-import * as Option from "effect/Option"
-import { InvalidOptions } from "./Errors.ts"
+import type { InvalidOptions } from "./Errors.ts"
 import { makeObserver } from "./internal/makeObserver.ts"
 import { CurrentObserver } from "./internal/observer.ts"
+import { observationConfig } from "./internal/options.ts"
 
 /**
  * What is observed, and how closely.
@@ -30,23 +30,7 @@ export interface ObservationOptions {
 }
 
 const layer = (options: ObservationOptions = {}): Layer.Layer<never, InvalidOptions> =>
-  Layer.effect(
-    CurrentObserver,
-    Effect.suspend(() => {
-      const { byKey = false, lookEvery = "10 seconds", spans = false, logs = false } = options
-      const interval = Option.getOrUndefined(Duration.fromInput(lookEvery))
-      return interval === undefined || !(Duration.toMillis(interval) >= 1)
-        ? Effect.fail(
-            new InvalidOptions({
-              name: "Observation",
-              field: "lookEvery",
-              value: lookEvery,
-              rule: "a duration of at least 1 millisecond"
-            })
-          )
-        : Effect.succeed(makeObserver({ byKey, lookEvery: interval, spans, logs }))
-    })
-  )
+  Layer.effect(CurrentObserver, Effect.map(Effect.fromResult(observationConfig(options)), makeObserver))
 
 /**
  * Watches limiters. Nobody does by default, and limiters that are not watched cost nothing for it.

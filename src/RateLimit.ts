@@ -9,7 +9,9 @@ import * as HttpServerRequest from "effect/http/HttpServerRequest"
 import * as HttpServerResponse from "effect/http/HttpServerResponse"
 import * as ProblemDetails from "effect/http/ProblemDetails"
 import * as Option from "effect/Option"
+import * as Result from "effect/Result"
 import { guarding, limiterFor } from "./internal/anyLimiter.ts"
+import { rateLimitConfig } from "./internal/options.ts"
 import {
   formatQuotaPolicy,
   formatServiceLimit,
@@ -91,7 +93,8 @@ export const keyByHeader =
  * with 400; a backend that can't be asked, or a permit that is lost, with 503.
  *
  * It goes where any `HttpMiddleware` goes: around one route by `HttpRouter.middleware`, around all of them by
- * `HttpRouter.middleware(…, { global: true })`, or around a server by `HttpServer.serve`.
+ * `HttpRouter.middleware(…, { global: true })`, or around a server by `HttpServer.serve`. Throws `InvalidOptions` if an
+ * option breaks its rule.
  *
  * @example
  * ```ts
@@ -124,9 +127,9 @@ export const rateLimit = (
 ): (<E, R>(
   app: Effect.Effect<Response, E, R>
 ) => Effect.Effect<Response, E, R | HttpServerRequest.HttpServerRequest>) => {
-  const { key = keyByAddress, cost = () => 1, wait = false, failOpen = false } = options
-  const retryAfter = Duration.fromInputUnsafe(options.retryAfter ?? "1 second")
   const { name } = limiter
+  const config = Result.getOrThrow(rateLimitConfig(name, options))
+  const { key = keyByAddress, cost = () => 1, wait, failOpen, retryAfter } = config
 
   const refuse = (told: Told, wait: Duration.Duration | undefined) => Exit.succeed(refusal(name, told, wait))
 

@@ -23,6 +23,8 @@ import {
   addressRule,
   defaultKeyPrefix,
   isAddress,
+  isClusterNode,
+  isIoredis,
   isKeyPrefix,
   keyPrefixRule,
   withoutCredentials
@@ -227,12 +229,15 @@ export class RedisClient extends Context.Service<
     client: Redis | Cluster,
     settings: RedisClientSettings = {}
   ): Layer.Layer<RedisClient | EffectRedis.Redis, InvalidOptions> {
-    return Layer.effectContext(make(client, settings))
+    const connected = isIoredis(client) ? make(client, settings) : invalid("client", client, "a client of ioredis")
+    return Layer.effectContext(connected)
   }
 }
 
 const make = Effect.fnUntraced(function* (template: Redis | Cluster, settings: RedisClientSettings) {
-  const keyPrefix = (template.options.keyPrefix ?? "") + (settings.keyPrefix ?? defaultKeyPrefix)
+  const { keyPrefix: ours = defaultKeyPrefix } = settings
+  if (!isKeyPrefix(ours)) return yield* invalid("keyPrefix", ours, keyPrefixRule)
+  const keyPrefix = (template.options.keyPrefix ?? "") + ours
   if (!isKeyPrefix(keyPrefix)) return yield* invalid("keyPrefix", keyPrefix, keyPrefixRule)
   const replyTimeout = Option.getOrUndefined(Duration.fromInput(settings.replyTimeout ?? "2 seconds"))
   if (replyTimeout === undefined || !(Duration.toMillis(replyTimeout) >= 1) || !Duration.isFinite(replyTimeout)) {
@@ -299,12 +304,15 @@ const make = Effect.fnUntraced(function* (template: Redis | Cluster, settings: R
 const templateOf = (options: RedisClientOptions): Effect.Effect<Redis | Cluster, InvalidOptions> => {
   if (options.nodes !== undefined) {
     const { nodes, url: _, keyPrefix: __, replyTimeout: ___, redisOptions = {}, ...clusterOptions } = options
-    return nodes.length === 0
-      ? invalid("nodes", nodes, "at least one node of the cluster")
-      : Effect.try({
-          try: () => new Cluster([...nodes], { ...clusterOptions, redisOptions, lazyConnect: true }),
-          catch: () => invalid("nodes", nodes, "URLs, ports or { host, port }")
-        })
+    if (!Array.isArray(nodes) || nodes.length === 0) {
+      return invalid("nodes", nodes, "an array of at least one node of the cluster")
+    }
+    for (const node of nodes as ReadonlyArray<unknown>) {
+      if (isClusterNode(node)) continue
+      const told = typeof node === "string" ? withoutCredentials(node) : node
+      return invalid("nodes", told, "URLs, ports or { host, port }")
+    }
+    return Effect.sync(() => new Cluster([...nodes], { ...clusterOptions, redisOptions, lazyConnect: true }))
   }
   const { url, nodes: _, keyPrefix: __, replyTimeout: ___, ...redisOptions } = options
   if (redisOptions.sentinels !== undefined && redisOptions.sentinels.length > 0 && !redisOptions.name) {
@@ -312,7 +320,7 @@ const templateOf = (options: RedisClientOptions): Effect.Effect<Redis | Cluster,
   }
   const address = Redacted.isRedacted(url) ? Redacted.value(url) : url
   if (address !== undefined && !isAddress(address)) {
-    return invalid("url", withoutCredentials(address), addressRule)
+    return invalid("url", typeof address === "string" ? withoutCredentials(address) : address, addressRule)
   }
   return Effect.sync(() =>
     address === undefined

@@ -5,8 +5,10 @@ import * as Cause from "effect/Cause"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Random from "effect/Random"
+import * as Result from "effect/Result"
 import * as Schedule from "effect/Schedule"
 import { MaxSleepExceeded } from "./Errors.ts"
+import { retryAfterConfig } from "./internal/options.ts"
 
 /**
  * How `retryAfter` goes about it.
@@ -27,6 +29,8 @@ export interface RetryAfterOptions {
  * A semaphore can't tell how long it would have taken, and has been waited for already: then the retry is at once. What
  * would never succeed is not retried.
  *
+ * Throws `InvalidOptions` if an option breaks its rule.
+ *
  * @example
  * ```ts
  * import { Effect } from "effect"
@@ -46,11 +50,9 @@ export interface RetryAfterOptions {
  * Effect.runPromise(program.pipe(Effect.provide(LocalLive)))
  * ```
  */
-export const retryAfter = ({
-  times = Number.POSITIVE_INFINITY,
-  jitter = 0
-}: RetryAfterOptions = {}): Schedule.Schedule<Duration.Duration, unknown> =>
-  Schedule.fromStepWithMetadata(
+export const retryAfter = (options: RetryAfterOptions = {}): Schedule.Schedule<Duration.Duration, unknown> => {
+  const { times, jitter } = Result.getOrThrow(retryAfterConfig(options))
+  return Schedule.fromStepWithMetadata(
     Effect.succeed(({ input, attempt }: Schedule.InputMetadata<unknown>) => {
       if (!(input instanceof MaxSleepExceeded) || attempt > times) return Cause.done(Duration.zero)
       const required = input.requiredSleep ?? Duration.zero
@@ -61,3 +63,4 @@ export const retryAfter = ({
       })
     })
   )
+}

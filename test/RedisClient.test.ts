@@ -388,9 +388,16 @@ describe("options", () => {
       const wrong = [
         ["url", RedisClient.layer({ url: "http://user:secret@localhost" })],
         ["url", RedisClient.layer({ url: Redacted.make("") })],
+        ["url", RedisClient.layer({ url: 6379 as never })],
         ["nodes", RedisClient.layer({ nodes: [] })],
+        ["nodes", RedisClient.layer({ nodes: "redis://localhost" as never })],
+        ["nodes", RedisClient.layer({ nodes: ["redis://localhost", "http://user:secret@localhost"] })],
+        ["nodes", RedisClient.layer({ nodes: [undefined as never] })],
+        ["client", RedisClient.fromClient("redis://localhost" as never)],
+        ["client", RedisClient.fromClient(undefined as never)],
         ["name", RedisClient.layer({ sentinels: [{ host: "localhost" }] })],
         ["keyPrefix", RedisClient.layer({ keyPrefix: "{x}" })],
+        ["keyPrefix", RedisClient.layer({ keyPrefix: 5 as never })],
         ["replyTimeout", RedisClient.layer({ replyTimeout: 0 })],
         ["replyTimeout", RedisClient.layer({ replyTimeout: "soon" as "1 second" })]
       ] as const

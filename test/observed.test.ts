@@ -683,13 +683,3 @@ describe("the log lines of guarded work", () => {
     })
   )
 })
-
-describe("Observation.layer", () => {
-  it.effect("refuses to look without a pause", () =>
-    Effect.gen(function* () {
-      const exit = yield* Effect.exit(Effect.provide(Effect.void, Observation.layer({ lookEvery: 0 })))
-      const error = Exit.isFailure(exit) ? Option.getOrUndefined(Cause.findErrorOption(exit.cause)) : undefined
-      assert.strictEqual(error?.field, "lookEvery")
-    })
-  )
-})

@@ -3,12 +3,16 @@ import { DateTime, Duration, Effect } from "effect"
 import { TestClock } from "effect/testing"
 import {
   InvalidOptions,
+  Limiter,
   LocalLive,
+  Observation,
+  retryAfter,
   Semaphore,
   type SemaphoreLimiter,
   TokenBucket,
   type TokenBucketLimiter
 } from "steindamm"
+import { limitRequests, rateLimit } from "steindamm/http"
 
 type Options = Record<string, unknown>
 
@@ -231,4 +235,86 @@ describe("arguments", () => {
       assert.deepInclude(yield* limiter.state, { held: 0, waiting: 0, capacity: 5 })
     }).pipe(Effect.provide(LocalLive))
   )
+})
+
+describe("options of what is used with limiters", () => {
+  const limiter = Effect.runSync(TokenBucket.make({ name: "limiter" }).pipe(Effect.provide(LocalLive)))
+
+  const thrownBy = (use: () => unknown): unknown => {
+    try {
+      return use()
+    } catch (error) {
+      return error
+    }
+  }
+
+  const uses: Record<string, (options: never) => unknown> = {
+    "Observation.layer": (options) =>
+      Effect.runSync(Effect.flip(Effect.provide(Effect.void, Observation.layer(options)))),
+    retryAfter: (options) => retryAfter(options),
+    limitRequests: (options) => limitRequests(limiter, options),
+    rateLimit: (options) => rateLimit(limiter, options),
+    "Limiter.all": (options: Options) => Limiter.all([{ limiter, ...options } as never])
+  }
+
+  const notSwitches = [0, 1, "", "no", null, {}]
+  const notFunctions = [0, "host", null, {}]
+
+  const rules: Record<keyof typeof uses, Record<string, ReadonlyArray<unknown>>> = {
+    "Observation.layer": {
+      byKey: notSwitches,
+      lookEvery: [...notDurations, 0, "999 micros"],
+      spans: notSwitches,
+      logs: notSwitches,
+      lookevery: ["1 second"]
+    },
+    retryAfter: { times: [Number.NaN, -1, "3", null], jitter: [...notNumbers, -1], attempts: [3] },
+    limitRequests: { key: notFunctions, cost: notFunctions, maxPause: notDurations, costs: [() => 1] },
+    rateLimit: {
+      key: notFunctions,
+      cost: notFunctions,
+      wait: notSwitches,
+      failOpen: notSwitches,
+      retryAfter: notDurations,
+      failopen: [true]
+    },
+    "Limiter.all": { permits: ["3", null, {}, true], wait: notSwitches, permit: [3] }
+  }
+
+  for (const [what, fields] of Object.entries(rules)) {
+    for (const [field, values] of Object.entries(fields)) {
+      it(`of ${what} break the rule of ${field}`, () => {
+        for (const value of values) {
+          const error = thrownBy(() => uses[what]?.({ [field]: value } as never))
+          assert.instanceOf(error, InvalidOptions, String(value))
+          assert.deepInclude({ ...(error as InvalidOptions) }, { field, value })
+        }
+      })
+    }
+  }
+
+  it("may be left out, or undefined", () => {
+    const nothing = { key: undefined, cost: undefined, maxPause: undefined }
+    limitRequests(limiter, nothing)
+    rateLimit(limiter, { key: undefined, wait: undefined, failOpen: undefined, retryAfter: undefined })
+    retryAfter({ times: undefined, jitter: undefined })
+    retryAfter({ times: Number.POSITIVE_INFINITY })
+    Limiter.all([{ limiter, permits: undefined, wait: undefined }])
+    Effect.runSync(Effect.provide(Effect.void, Observation.layer({ byKey: undefined, lookEvery: "Infinity" })))
+  })
+
+  it("of Limiter.all are told if they are no limiters", () => {
+    for (const members of [
+      undefined,
+      limiter,
+      [null],
+      ["limiter"],
+      [{ limiter: undefined }],
+      [Limiter.all([limiter])]
+    ]) {
+      const error = thrownBy(() => Limiter.all(members as never))
+      assert.instanceOf(error, InvalidOptions)
+      assert.strictEqual((error as InvalidOptions).field, "limiters")
+    }
+  })
 })

@@ -22,7 +22,7 @@ import {
   promiseTogether
 } from "./jointPromise.ts"
 import { type Member, memberOf } from "./memberLimiter.ts"
-import { durationOf, invalidPermits, tokensOf } from "./options.ts"
+import { durationOf, invalidPermits, isRecord, type JointMemberConfig, jointMemberConfig, tokensOf } from "./options.ts"
 import type { Grant, SemaphoreMember } from "./semaphoreLimiter.ts"
 import { fiberMicros, monotonicMicros, until } from "./time.ts"
 import { watchedOf } from "./watchedLimiter.ts"
@@ -58,8 +58,10 @@ const isRefused = (error: unknown): error is Refused =>
 const isSame = (one: Member, other: Member): boolean =>
   one.kind === other.kind && one.identity === other.identity && one.store.home === other.store.home
 
-const invalidMember = (limiter: AnyLimiter, rule: string): InvalidOptions =>
-  new InvalidOptions({ name: limiter.name, field: "limiters", value: limiter.name, rule })
+const invalidMember = (value: unknown, rule: string): InvalidOptions => {
+  const name = typeof value === "string" ? value : ""
+  return new InvalidOptions({ name, field: "limiters", value, rule })
+}
 
 interface Entry {
   readonly limiter: AnyLimiter
@@ -69,13 +71,18 @@ interface Entry {
   readonly mayWait: boolean
 }
 
+const asItsOwn: JointMemberConfig = { permits: undefined, wait: true }
+
 const entriesOf = (members: ReadonlyArray<JointMember>): ReadonlyArray<Entry> => {
+  if (!Array.isArray(members)) throw invalidMember(members, "an array of limiters")
   const entries: Array<Entry> = []
-  for (const one of members) {
-    const { limiter, permits, wait = true } = "limiter" in one ? one : { limiter: one }
-    const member = memberOf(limiter)
-    if (member === undefined) throw invalidMember(limiter, "made by a layer")
-    if (entries.some((other) => isSame(other.member, member))) throw invalidMember(limiter, "named only once")
+  for (const one of members as ReadonlyArray<JointMember>) {
+    const isSaid = isRecord(one) && "limiter" in one
+    const limiter = isSaid ? one.limiter : one
+    const member = isRecord(limiter) ? memberOf(limiter) : undefined
+    if (member === undefined) throw invalidMember(limiter?.name ?? limiter, "a limiter that was made by a layer")
+    if (entries.some((other) => isSame(other.member, member))) throw invalidMember(limiter.name, "named only once")
+    const { permits, wait } = isSaid ? Result.getOrThrow(jointMemberConfig(limiter.name, one)) : asItsOwn
     entries.push({ limiter, member, permits, mayWait: wait })
   }
   return entries

@@ -2,7 +2,6 @@
  * The observer that an `Observation` provides: it puts limiters that tell what they do around those of a layer.
  */
 import * as Clock from "effect/Clock"
-import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type { AnyLimiter } from "../Limiter.ts"
 import { Semaphore, type SemaphoreLimiter } from "../Semaphore.ts"
@@ -16,16 +15,8 @@ import { observedSemaphore, observedTokenBucket } from "./observedLimiter.ts"
 import { CallMeters, observedRedisClient } from "./observedRedisClient.ts"
 import type { Watch } from "./observedRequest.ts"
 import type { Observer } from "./observer.ts"
+import type { ObservationConfig } from "./options.ts"
 import { TokenLooks } from "./tokenLooks.ts"
-
-export interface ObserverSettings {
-  /** Whether the keys of a keyed limiter are told apart by metrics. */
-  readonly byKey: boolean
-  /** How often to look how many tokens are left. */
-  readonly lookEvery: Duration.Duration
-  readonly spans: boolean
-  readonly logs: boolean
-}
 
 type MetersOf<L, M> = (labels: LimiterLabels, limiter?: L) => M
 
@@ -43,7 +34,7 @@ const metersByKey = <L, M>(byKey: boolean, labels: LimiterLabels, metersOf: Mete
   }
 }
 
-export const makeObserver = ({ byKey, lookEvery, spans, logs }: ObserverSettings): Observer => {
+export const makeObserver = ({ byKey, lookEvery, spans, logs }: ObservationConfig): Observer => {
   /** Spans and log lines tell of the key in any case: there it costs nothing. */
   const watchOf = (limiter: AnyLimiter, meters: LimiterMeters, key?: string): Watch => {
     const isAway = memberOf(limiter)?.store.isAway

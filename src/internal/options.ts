@@ -7,7 +7,12 @@ import * as Duration from "effect/Duration"
 import * as Option from "effect/Option"
 import * as Result from "effect/Result"
 import { InvalidOptions } from "../Errors.ts"
+import type { JointMember } from "../Limiter.ts"
+import type { LimitRequestsOptions } from "../LimitRequests.ts"
+import type { ObservationOptions } from "../Observation.ts"
+import type { RateLimitOptions } from "../RateLimit.ts"
 import type { RedisLayerOptions } from "../RedisLive.ts"
+import type { RetryAfterOptions } from "../RetryAfter.ts"
 import type { SemaphoreOptions } from "../Semaphore.ts"
 import type { TokenBucketOptions } from "../TokenBucket.ts"
 import type { WhenAway } from "../WhenAway.ts"
@@ -85,15 +90,15 @@ class Reader {
   readonly name: string
   private readonly options: Record<string, unknown>
 
-  /** `ofLayer`: the options are not those of a limiter, and have no name of their own. */
-  constructor(options: unknown, known: ReadonlyArray<string>, ofLayer?: string) {
+  /** `of`: what has these options, unless that is a limiter whose name is among them. */
+  constructor(options: unknown, known: ReadonlyArray<string>, of?: string) {
     this.options = isRecord(options) ? options : {}
-    const name = ofLayer ?? this.options["name"]
+    const name = of ?? this.options["name"]
     this.name = typeof name === "string" ? name : ""
     if (this.options !== options) this.fail("options", options, "an object")
     const unknown = Object.keys(this.options).find((key) => !known.includes(key))
     if (unknown !== undefined) this.fail(unknown, this.options[unknown], `one of the options ${known.join(", ")}`)
-    if (!isName(name)) this.fail("name", name, nameRule)
+    if (of === undefined && !isName(name)) this.fail("name", name, nameRule)
   }
 
   get identity(): Identity {
@@ -115,6 +120,19 @@ class Reader {
     const value = this.get(field, fallback)
     if (typeof value !== "number" || !Number.isFinite(value) || !holds(value)) this.fail(field, value, rule)
     return value
+  }
+
+  boolean(field: string, fallback: boolean): boolean {
+    const value = this.get(field, fallback)
+    return typeof value === "boolean" ? value : this.fail(field, value, "true or false")
+  }
+
+  /** Of a type that nobody can check. */
+  callback<F extends (...args: never) => unknown>(field: string): F | undefined {
+    const value = this.options[field]
+    return value === undefined || typeof value === "function"
+      ? (value as F | undefined)
+      : this.fail(field, value, "a function")
   }
 
   literal<A extends string>(field: string, fallback: A, allowed: ReadonlyArray<A>): A {
@@ -158,7 +176,7 @@ class Reader {
   }
 }
 
-const isRecord = (value: unknown): value is Record<string, unknown> =>
+export const isRecord = (value: unknown): value is Record<string, unknown> =>
   typeof value === "object" && value !== null && !Array.isArray(value)
 
 const isWhenAway = (value: unknown): value is WhenAway => {
@@ -327,6 +345,115 @@ export const redisLayerConfig = (options: unknown): Result.Result<RedisLayerConf
     }
   })
 
+/** What is observed, and how closely. */
+export interface ObservationConfig {
+  readonly byKey: boolean
+  readonly lookEvery: Duration.Duration
+  readonly spans: boolean
+  readonly logs: boolean
+}
+
+const observationFields = ["byKey", "lookEvery", "spans", "logs"] satisfies ReadonlyArray<keyof ObservationOptions>
+
+/** Check the options of an observation. */
+export const observationConfig = (options: unknown): Result.Result<ObservationConfig, InvalidOptions> =>
+  read(() => {
+    const reader = new Reader(options, observationFields, "Observation")
+    const rule = "a duration of at least 1 millisecond"
+    return {
+      byKey: reader.boolean("byKey", false),
+      lookEvery: durationOf(reader.duration("lookEvery", "10 seconds", rule, (n) => n >= 1_000)),
+      spans: reader.boolean("spans", false),
+      logs: reader.boolean("logs", false)
+    }
+  })
+
+const durationRule = "a duration of at least 0"
+
+const limitRequestsFields = ["key", "cost", "maxPause"] satisfies ReadonlyArray<keyof LimitRequestsOptions>
+
+/** How requests of an HTTP client are limited. */
+export interface LimitRequestsConfig extends Pick<LimitRequestsOptions, "key" | "cost"> {
+  readonly maxPause: Duration.Duration
+}
+
+/** Check the options of an HTTP client that this limiter limits. */
+export const limitRequestsConfig = (
+  name: string,
+  options: unknown
+): Result.Result<LimitRequestsConfig, InvalidOptions> =>
+  read(() => {
+    const reader = new Reader(options, limitRequestsFields, name)
+    return {
+      key: reader.callback<NonNullable<LimitRequestsOptions["key"]>>("key"),
+      cost: reader.callback<NonNullable<LimitRequestsOptions["cost"]>>("cost"),
+      maxPause: durationOf(reader.duration("maxPause", "1 hour", durationRule, (n) => n >= 0))
+    }
+  })
+
+const rateLimitFields = ["key", "cost", "wait", "failOpen", "retryAfter"] satisfies ReadonlyArray<
+  keyof RateLimitOptions
+>
+
+/** How routes of an HTTP server are limited. */
+export interface RateLimitConfig extends Pick<RateLimitOptions, "key" | "cost"> {
+  readonly wait: boolean
+  readonly failOpen: boolean
+  readonly retryAfter: Duration.Duration
+}
+
+/** Check the options of HTTP routes that this limiter limits. */
+export const rateLimitConfig = (name: string, options: unknown): Result.Result<RateLimitConfig, InvalidOptions> =>
+  read(() => {
+    const reader = new Reader(options, rateLimitFields, name)
+    return {
+      key: reader.callback<NonNullable<RateLimitOptions["key"]>>("key"),
+      cost: reader.callback<NonNullable<RateLimitOptions["cost"]>>("cost"),
+      wait: reader.boolean("wait", false),
+      failOpen: reader.boolean("failOpen", false),
+      retryAfter: durationOf(reader.duration("retryAfter", "1 second", durationRule, (n) => n >= 0))
+    }
+  })
+
+const retryAfterFields = ["times", "jitter"] satisfies ReadonlyArray<keyof RetryAfterOptions>
+
+/** How a schedule comes back. */
+export interface RetryAfterConfig {
+  readonly times: number
+  readonly jitter: number
+}
+
+/** Check the options of a schedule that comes back. */
+export const retryAfterConfig = (options: unknown): Result.Result<RetryAfterConfig, InvalidOptions> =>
+  read(() => {
+    const reader = new Reader(options, retryAfterFields, "retryAfter")
+    const { times = Number.POSITIVE_INFINITY } = options as RetryAfterOptions
+    if (!(typeof times === "number" && times >= 0)) reader.fail("times", times, "a number of at least 0")
+    return { times, jitter: reader.number("jitter", 0, "a finite number of at least 0", (n) => n >= 0) }
+  })
+
+const jointMemberFields = ["limiter", "permits", "wait"] satisfies ReadonlyArray<
+  keyof Extract<JointMember, { readonly limiter: unknown }>
+>
+
+/** What work takes of one limiter among several. */
+export interface JointMemberConfig {
+  /** Undefined: as many as its own `withPermit` takes. */
+  readonly permits: number | undefined
+  readonly wait: boolean
+}
+
+/**
+ * Check what is said about this limiter among several. How many permits it can give is checked when they are asked for.
+ */
+export const jointMemberConfig = (name: string, said: unknown): Result.Result<JointMemberConfig, InvalidOptions> =>
+  read(() => {
+    const reader = new Reader(said, jointMemberFields, name)
+    const { permits } = said as { readonly permits?: number }
+    if (permits !== undefined && typeof permits !== "number") reader.fail("permits", permits, "a number")
+    return { permits, wait: reader.boolean("wait", true) }
+  })
+
 /** Check a number of tokens asked of a bucket, against its capacity in units; gives units. */
 export const tokensArgument = (
   name: string,
@@ -359,7 +486,7 @@ export const durationArgument = (
   const micros = microsOf(value)
   return micros !== undefined && micros >= 0
     ? Result.succeed(Math.min(micros, maxSpan))
-    : Result.fail(new InvalidOptions({ name, field, value, rule: "a duration of at least 0" }))
+    : Result.fail(new InvalidOptions({ name, field, value, rule: durationRule }))
 }
 
 /** That many permits can't be had of a semaphore of that capacity. */

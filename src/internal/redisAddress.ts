@@ -1,12 +1,23 @@
 /**
  * The rules for what a connection to Redis is made with, for those who check without loading a client.
  */
+import type { IoredisClient } from "../promise.ts"
+import { isRecord } from "./options.ts"
 
 export const isRedisUrl = (text: string): boolean => /^rediss?:\/\/./.test(text) && URL.canParse(text)
 
+/** What ioredis takes for a node of a cluster. */
+export const isClusterNode = (node: unknown): boolean =>
+  typeof node === "string" ? isRedisUrl(node) || /^[^/]+$/.test(node) : typeof node === "number" || isRecord(node)
+
 export const addressRule = "a URL that begins with redis:// or rediss://, or the path of a socket"
 
-export const isAddress = (address: string): boolean => isRedisUrl(address) || address.startsWith("/")
+export const isAddress = (address: unknown): address is string =>
+  typeof address === "string" && (isRedisUrl(address) || address.startsWith("/"))
+
+/** A `Redis` or a `Cluster`, of whichever copy of ioredis. */
+export const isIoredis = (client: unknown): client is IoredisClient =>
+  isRecord(client) && "isCluster" in client && isRecord(client["options"]) && typeof client["duplicate"] === "function"
 
 /** For messages. */
 export const withoutCredentials = (address: string): string => address.replace(/\/\/.*@/, "//…@")

@@ -16,6 +16,7 @@ import {
   addressRule,
   defaultKeyPrefix,
   isAddress,
+  isIoredis,
   isKeyPrefix,
   keyPrefixRule,
   withoutCredentials
@@ -102,16 +103,6 @@ const shareRedis = (redis: string | IoredisClient, keyPrefix: string): SharedRed
   connections.add(connection)
   return connection
 }
-
-const isIoredis = (redis: unknown): redis is IoredisClient =>
-  typeof redis === "object" &&
-  redis !== null &&
-  "isCluster" in redis &&
-  "options" in redis &&
-  typeof redis.options === "object" &&
-  redis.options !== null &&
-  "duplicate" in redis &&
-  typeof redis.duplicate === "function"
 
 /** The options besides those of the limiter itself. */
 export const connectionFields = ["redis", "keyPrefix"] satisfies ReadonlyArray<keyof ConnectionOptions>

@@ -11,13 +11,14 @@
 --       3 to 13 the state: level slot at tail tailSerial serial born surplus held since taken
 --       What these are is told in src/internal/bucket.ts.
 
-local layout, packedLength = '<ddddddddddd', 144
-
 local packed = redis.call('HGET', KEYS[1], 's')
 if not packed then return false end
 local time = redis.call('TIME')
-local reply = { struct.unpack(layout, packed) }
-reply[#reply] = nil -- where it stopped to read
-table.insert(reply, 1, time[1] * 1000000 + time[2])
-table.insert(reply, 2, string.sub(packed, packedLength + 1))
-return reply
+local level, slot, at, tail, serial, born, taken, capacity, amount, interval, origin, initial, expiry, expires, behind =
+  struct.unpack('<dddddddddddddd', packed)
+local tailSerial, surplus, held, since = 0, 0, 0, 0
+if tail > at then tailSerial, surplus, held, since, behind = struct.unpack('<dddd', packed, behind) end
+return {
+  time[1] * 1000000 + time[2], string.sub(packed, behind),
+  level, slot, at, tail, tailSerial, serial, born, surplus, held, since, taken
+}

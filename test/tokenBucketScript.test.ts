@@ -35,8 +35,8 @@ const encode = (operation: Operation): ReadonlyArray<string | number> => {
   }
 }
 
-/** As a text; equal requests in a row are told as one and a number. */
-const encodeAll = (operations: ReadonlyArray<Operation>): string => {
+/** As words; equal requests in a row are told as one and a number. */
+const encodeAll = (operations: ReadonlyArray<Operation>): ReadonlyArray<string | number> => {
   const rows: Array<Array<string | number>> = []
   for (const operation of operations) {
     const words = encode(operation)
@@ -45,7 +45,7 @@ const encodeAll = (operations: ReadonlyArray<Operation>): string => {
     else if (last !== undefined && words.every((word, index) => word === last[index])) last[3] = Number(last[3]) + 1
     else rows.push([...words, 1])
   }
-  return ` ${rows.flat().join(" ")}`
+  return rows.flat()
 }
 
 /** A reply as numbers, and as the error where a key answered with one: an answer to each operation. */
@@ -60,15 +60,22 @@ const decodeAll = (
     return bytes.readDoubleLE(at - 8)
   }
   const numbers = (length: number) => Array.from({ length }, number)
-  const [now = 0, decided = 0] = numbers(2)
-  if (decided === 0) return [now, 1]
-  const answers = buckets.flatMap((operations): ReadonlyArray<number | string> => {
-    const known = number()
-    if (known === 2) {
+  const [first = 0, decided = 0, notes = 0] = numbers(3)
+  const elapsed = Math.max(0, -first)
+  const now = decided + elapsed
+  if (notes < 0) return [now, 1]
+  const noted = new Map(
+    Array.from({ length: notes }, (): readonly [place: number, note: number | string] => {
+      const [place = 0, note = 0] = numbers(2)
+      if (note === 1) return [place - 1, note]
       const length = number()
       at += length
-      return [bytes.toString("utf8", at - length, at)]
-    }
+      return [place - 1, bytes.toString("utf8", at - length, at)]
+    })
+  )
+  const answers = buckets.flatMap((operations, index): ReadonlyArray<number | string> => {
+    const note = noted.get(index) ?? 0
+    if (typeof note === "string") return [note]
     let alike = 0
     let run = numbers(0)
     const reserved = (amount: number) => {
@@ -77,7 +84,7 @@ const decodeAll = (
       alike--
       const [code = 0, value = 0, ...others] = run
       if (code !== 0) return [code, value, 0, 0, 0, 0]
-      return [code, Math.max(0, value - (now - decided)), ...others]
+      return [code, Math.max(0, value - elapsed), ...others]
     }
     const answers = operations.flatMap((operation) => {
       if (operation._tag === "reserve") return reserved(operation.amount)
@@ -85,14 +92,14 @@ const decodeAll = (
       return operation._tag === "giveBack" ? numbers(1) : [0]
     })
     assert.strictEqual(alike, 0)
-    return [known, ...answers]
+    return [note, ...answers]
   })
   const together = joint.flatMap(({ members, times }) => {
     const replies: Array<ReadonlyArray<number>> = []
     while (replies.length < times) {
       const [alike = 0, code = 0, value = 0, part = 0] = numbers(4)
       const rows = members.map(() => (code === 0 ? numbers(6) : [0, 0, 0, 0, 0, 0]))
-      const wait = code === 0 ? Math.max(0, value - (now - decided)) : value
+      const wait = code === 0 ? Math.max(0, value - elapsed) : value
       for (let n = 0; n < alike; n++) {
         const own = members.map(([, amount], index) => {
           const [serial = 0, beforeSerial = 0, beforeGap = 0, taken = 0, ...before] = rows[index] ?? []
@@ -178,6 +185,10 @@ const decide = (
   }
   return { loaded, state, changed, reply }
 }
+
+/** What Redis remembers of a state: nothing that only matters while somebody waits if nobody does. */
+const stored = (state: Bucket.State): Bucket.State =>
+  state.tail > state.at ? state : { ...state, tailSerial: 0, surplus: 0, held: 0, since: 0 }
 
 /** A request to several buckets of a call, by their places in it. */
 interface Joint {
@@ -325,10 +336,14 @@ describe("lua/token-bucket.lua", () => {
     buckets: ReadonlyArray<readonly [rules: Bucket.Rules, operations: ReadonlyArray<Operation>]>,
     joint: ReadonlyArray<Joint>
   ): Promise<ReadonlyArray<number | string>> => {
-    const texts = buckets.map(([rules, operations]) => [encodeRules(rules), encodeAll(operations)] as const)
-    const perBucket = texts.flatMap((own, index) =>
-      own.map((text, which) => (text === texts[index - 1]?.[which] ? "" : text))
-    )
+    const told = buckets.map(([rules, operations]) => [encodeRules(rules), encodeAll(operations)] as const)
+    const alike = (index: number, other: number) => JSON.stringify(told[index]) === JSON.stringify(told[other])
+    const perBucket = told.flatMap(([rules, operations], index) => {
+      if (index > 0 && alike(index, index - 1)) return []
+      let next = index + 1
+      while (next < told.length && alike(index, next)) next++
+      return [next - index, rules === told[index - 1]?.[0] ? "" : rules, operations.length, ...operations]
+    })
     const words = [now, client, call, notAfter, ...perBucket, ...joint.flatMap(encodeJoint)]
     const reply = await redis.callBuffer("evalsha", sha, keys.length, ...keys, ...words)
     return decodeAll(
@@ -421,7 +436,7 @@ describe("lua/token-bucket.lua", () => {
             together++
           }
         }
-        for (const { bucket, decided } of work) if (decided.changed) bucket.state = decided.state
+        for (const { bucket, decided } of work) if (decided.changed) bucket.state = stored(decided.state)
         const expected = [now, 0, ...work.flatMap((one) => one.expected), ...jointReply]
         for (const { expected: reply } of work) {
           if (reply[1] === 1) refused++

@@ -88,7 +88,7 @@ const make = Effect.fnUntraced(function* (address: RedisAddress) {
       if (limiter.kind === "TokenBucket") {
         const bucket = yield* remembered(limiter)
         if (bucket === undefined) return false
-        yield* run(tokenBucketScript, limiter, [0, "", "", 0, bucket.rulesText, "reset"], "reset")
+        yield* run(tokenBucketScript, limiter, [0, "", 0, 0, 1, bucket.rulesText, 1, "reset"], "reset")
         return true
       }
       if (!(yield* isThere(limiter))) return false

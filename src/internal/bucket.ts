@@ -8,7 +8,7 @@
  *
  * Its twin is `lua/token-bucket.lua`: the same names, the same lines in the same order, and a test that holds one
  * against the other. All numbers are integers below 2^53, so that both compute the same: times in microseconds, tokens
- * in millionths (units).
+ * in millionths (units). No quotient of such integers is rounded up, or down, to the next integer.
  */
 
 /** What a bucket is like, in units and microseconds. */
@@ -112,11 +112,6 @@ export const maxSpan = 40 * 365 * 86_400_000_000
 /** No bucket is larger and no debt deeper, for the same reason: four thousand million tokens. */
 export const maxAmount = 4_000_000_000 * unitsPerToken
 
-// Exact also where the quotient itself would round up to the next integer.
-const floorDivide = (a: number, b: number): number => (a - (a % b)) / b
-
-const ceilDivide = (a: number, b: number): number => (a % b === 0 ? a / b : floorDivide(a, b) + 1)
-
 /** The last grid point at or before `time`. */
 const gridFloor = (time: number, origin: number, interval: number): number => {
   const past = (time - origin) % interval
@@ -147,12 +142,12 @@ const fresh = (rules: Rules, now: number): State => ({
 
 /** In how long an empty bucket fills. */
 export const fillTime = ({ capacity, amount, interval }: Rules): number =>
-  amount > 0 ? ceilDivide(capacity, amount) * interval : Number.POSITIVE_INFINITY
+  amount > 0 ? Math.ceil(capacity / amount) * interval : Number.POSITIVE_INFINITY
 
 const fullAt = (state: State): number =>
   state.level >= state.capacity
     ? state.at
-    : state.slot + ceilDivide(state.capacity - state.level, state.amount) * state.interval
+    : state.slot + Math.ceil((state.capacity - state.level) / state.amount) * state.interval
 
 /** From this moment on the state means the same as none. */
 export const forgottenAt = (state: State, rules: Rules): number =>
@@ -173,9 +168,8 @@ const setBack = (state: State, now: number): State => {
 /** Count the refills that have come. */
 const advance = (state: State, now: number): State => {
   if (state.amount === 0 || now < state.slot + state.interval) return now === state.at ? state : { ...state, at: now }
-  const refills = floorDivide(now - state.slot, state.interval)
-  const missing = state.capacity - state.level
-  const level = refills >= ceilDivide(missing, state.amount) ? state.capacity : state.level + refills * state.amount
+  const refills = Math.floor((now - state.slot) / state.interval)
+  const level = Math.min(state.capacity, state.level + refills * state.amount)
   return { ...state, level, slot: state.slot + refills * state.interval, at: now }
 }
 
@@ -205,7 +199,7 @@ const adopt = (state: State, rules: Rules, now: number): State => {
     carried = Math.floor(brought(until) - broughtBy(rules, slot, until))
   } else if (rules.amount > 0) {
     const value = brought(begins)
-    carried = floorDivide(value, rules.amount) * rules.amount
+    carried = Math.floor(value / rules.amount) * rules.amount
     slot -= Math.min(rules.interval - 1, Math.floor(((value - carried) * rules.interval) / rules.amount))
   }
   const level = Math.min(rules.capacity, Math.max(-maxAmount, Math.min(then.level, rules.capacity) + carried))
@@ -248,23 +242,20 @@ export const load = (remembered: State | undefined, rules: Rules, now: number): 
     : { state: adopt(state, rules, now), disagreed: true, starts }
 }
 
-/** When refills will have covered the debt and `amount`; undefined if never, or not within what can be counted. */
-const affordableAt = (state: State, amount: number): number | undefined => {
-  const missing = amount - state.level
-  if (missing <= 0) return state.at
-  if (state.amount === 0 || missing > maxAmount) return undefined
-  const refills = ceilDivide(missing, state.amount)
-  return refills > floorDivide(maxSpan, state.interval) ? undefined : state.slot + refills * state.interval
-}
-
 /** What is taken is counted, as far as that is exact; then counting starts anew, and nothing older goes back. */
 const count = (state: State, amount: number): number =>
   state.taken + amount <= Number.MAX_SAFE_INTEGER ? state.taken + amount : amount
 
-/** When a request that comes now runs, in order of arrival; undefined if never. */
+/**
+ * When a request that comes now runs: in order of arrival, and once refills have covered the debt and `amount`.
+ * Undefined if that is never, or not within what can be counted.
+ */
 const runsAt = (state: State, amount: number): number | undefined => {
-  const affordable = affordableAt(state, amount)
-  return affordable !== undefined && state.tail > state.at ? Math.max(state.tail, affordable) : affordable
+  const missing = amount - state.level
+  if (missing <= 0) return Math.max(state.tail, state.at)
+  if (state.amount === 0 || missing > maxAmount) return undefined
+  const span = Math.ceil(missing / state.amount) * state.interval
+  return span > maxSpan ? undefined : Math.max(state.tail, state.slot + span)
 }
 
 /** Decide about everyone who comes as one would at a later moment than any that is promised: `ends`. */
@@ -496,7 +487,7 @@ const waitFor = (state: State, amount: number): number => {
 /** What a request for `amount` would meet. */
 export const look = (state: State, amount: number): View => {
   const available = state.tail > state.at ? 0 : Math.max(0, state.level)
-  const more = (floorDivide(available, unitsPerToken) + 1) * unitsPerToken
+  const more = (Math.floor(available / unitsPerToken) + 1) * unitsPerToken
   return {
     available,
     wait: amount === 0 ? 0 : waitFor(state, amount),

@@ -103,30 +103,55 @@ type Numbers = ReadonlyArray<number>
 /** As the script tells that a reservation runs when its bucket alone would have it. */
 const notHeldOff = { level: 0, ahead: -1 }
 
-/** The operations of a bucket as the script reads them; never empty, which would stand for those of another bucket. */
-const textOf = (requests: ReadonlyArray<SingleRequest>, now: number): string => {
-  let text = " "
-  let last: Reserve | undefined
-  let lastWait = 0
+type Words = ReadonlyArray<string | number>
+
+/** The operations of a bucket as the script reads them. */
+const wordsOf = (requests: ReadonlyArray<SingleRequest>, now: number): Words => {
+  const words: Array<string | number> = []
+  let amount = 0
+  let wait = 0
   let times = 0
   const endRow = () => {
-    if (times > 0) text += `reserve ${last?.amount} ${lastWait} ${times} `
+    if (times > 0) words.push("reserve", amount, wait, times)
     times = 0
   }
   for (const request of requests) {
     if (request instanceof Reserve) {
-      const wait = request.waitFrom(now)
-      if (last?.amount !== request.amount || lastWait !== wait) endRow()
-      last = request
-      lastWait = wait
+      const ownWait = request.waitFrom(now)
+      if (amount !== request.amount || wait !== ownWait) endRow()
+      amount = request.amount
+      wait = ownWait
       times++
     } else {
       endRow()
-      text += `${request.operation} ${request.words.join(" ")} `
+      words.push(request.operation, ...request.words)
     }
   }
   endRow()
-  return text
+  return words
+}
+
+const isSame = (a: Words, b: Words): boolean => a.length === b.length && a.every((word, index) => word === b[index])
+
+/** What is asked of each bucket as the script reads it, which is told once of as many in a row as are asked alike. */
+const bucketWords = (buckets: Iterable<RequestsOfBucket>, now: number): Array<string | number> => {
+  const words: Array<string | number> = []
+  let rules = ""
+  let operations: Words = []
+  let alike = 0
+  let row = 0
+  for (const { bucket, requests } of buckets) {
+    const ownOperations = wordsOf(requests, now)
+    if (bucket.rules === rules && isSame(ownOperations, operations)) words[row] = ++alike
+    else {
+      alike = 1
+      row = words.length
+      words.push(alike, bucket.rules === rules ? "" : bucket.rules, ownOperations.length, ...ownOperations)
+    }
+    rules = bucket.rules
+    operations = ownOperations
+  }
+  return words
 }
 
 /** Reads the answers to requests for tokens, of which so many in a row are alike. */
@@ -451,18 +476,11 @@ export class RedisBuckets {
     const deadline = Math.max(...requests.map((request) => request.deadline))
     const notAfter =
       deadline === Number.POSITIVE_INFINITY || this.serverAhead === undefined ? 0 : deadline + this.serverAhead
-    const args: Array<string | number> = [0, this.clientId, ++this.calls, notAfter]
-    let rules = ""
-    let operations = ""
-    const places = new Map<string, number>()
-    for (const { bucket, requests } of buckets.values()) {
-      const ownOperations = textOf(requests, now)
-      args.push(bucket.rules === rules ? "" : bucket.rules, ownOperations === operations ? "" : ownOperations)
-      rules = bucket.rules
-      operations = ownOperations
-      if (joint.length > 0) places.set(bucket.key, places.size + 1)
+    const args = [0, this.clientId, ++this.calls, notAfter, ...bucketWords(buckets.values(), now)]
+    if (joint.length > 0) {
+      const places = new Map(Array.from(buckets.keys(), (key, index) => [key, index + 1]))
+      args.push(...jointWords(joint, now, places))
     }
-    if (joint.length > 0) args.push(...jointWords(joint, now, places))
     const ran = this.client.run(tokenBucketScript, Array.from(buckets.keys()), args, {
       operation: "token bucket call",
       requests: requests.length - left.length,
@@ -477,29 +495,33 @@ export class RedisBuckets {
         return left
       },
       onSuccess: (reply) => () => {
-        const serverNow = reply.number()
+        const elapsed = Math.max(0, -reply.number())
         const decided = reply.number()
-        this.serverAhead = serverNow - monotonicMicros(this.clock)
-        if (decided === 0) return requests
-        this.distribute(reply, serverNow - decided, batch)
+        this.serverAhead = decided + elapsed - monotonicMicros(this.clock)
+        const notes = reply.number()
+        if (notes < 0) return requests
+        this.distribute(reply, elapsed, notes, batch)
         return left
       }
     })
   }
 
-  private distribute(reply: TokenBucketReply, elapsed: number, { buckets, joint }: Batch): void {
+  private distribute(reply: TokenBucketReply, elapsed: number, notes: number, { buckets, joint }: Batch): void {
     const failures = new Map<string, Trouble>()
     const disagreed = new Set<string>()
+    const keys = notes > 0 ? Array.from(buckets.keys()) : []
+    for (let note = 0; note < notes; note++) {
+      const key = keys[reply.number() - 1] ?? ""
+      if (reply.number() === 1) disagreed.add(key)
+      else failures.set(key, failedReply(new Error(reply.text(reply.number()))))
+    }
     for (const { bucket, requests } of buckets.values()) {
-      const known = reply.number()
-      if (known === 2) {
-        const failure = failedReply(new Error(reply.text(reply.number())))
-        failures.set(bucket.key, failure)
+      const failure = failures.get(bucket.key)
+      if (failure !== undefined) {
         for (const request of requests) this.fail(request, failure)
         continue
       }
-      if (known === 1) disagreed.add(bucket.key)
-      const nextReserved = readReserved(reply, elapsed, known === 1)
+      const nextReserved = readReserved(reply, elapsed, disagreed.has(bucket.key))
       for (const request of requests) {
         if (request instanceof Reserve) request.answer(Exit.succeed(nextReserved(request.amount)))
         else request.answer(Exit.succeed(Array.from({ length: request.answers }, reply.number)))

@@ -243,6 +243,8 @@ export interface SemaphoreState {
   /** Requests that wait. */
   readonly waiting: number
   readonly holders: ReadonlyArray<Holder>
+  /** While Redis is away and `whenAway` goes on without it: then the fields above tell of this process alone. */
+  readonly away?: AwayState | undefined
 }
 
 /**
@@ -341,7 +343,7 @@ export interface TokenBucketState {
 export interface AwayState {
   /** For how long nobody has had an answer, in milliseconds. */
   readonly duration: number
-  /** Tokens that this process gave meanwhile, without asking Redis. */
+  /** Tokens or permits that this process gave meanwhile, without asking Redis. */
   readonly admitted: number
 }
 

@@ -10,6 +10,7 @@ import { keyedNames, ofKey } from "../keyedLimiter.ts"
 import { capacityArgument, permitsArgument, type SemaphoreConfig } from "../options.ts"
 import { type Grant, lostError, type Refusal, refusalError, type SemaphoreStore } from "../semaphoreLimiter.ts"
 import { askedFor, checked, checkFunction } from "./arguments.ts"
+import { awayInMillis } from "./awayInMillis.ts"
 import type { Backend } from "./backend.ts"
 import { atCaller } from "./callerStack.ts"
 import { type Call, Calls } from "./calls.ts"
@@ -118,7 +119,7 @@ const semaphoreVerbs = (config: SemaphoreConfig, backend: Backend, calls: Calls)
     tryAcquire,
     wrap: wrapWith(name, withPermit),
     state: async () => {
-      const { holders, ...state } = await calls.ask(
+      const { capacity, held, waiting, holders, away } = await calls.ask(
         name,
         "state",
         Effect.flatMap(opened, ({ look }) => look)
@@ -127,7 +128,7 @@ const semaphoreVerbs = (config: SemaphoreConfig, backend: Backend, calls: Calls)
         ...holder,
         leaseLeft: Duration.toMillis(leaseLeft)
       }))
-      return { ...state, holders: inMillis }
+      return { capacity, held, waiting, holders: inMillis, ...awayInMillis(away) }
     },
     reset: () =>
       calls.ask(

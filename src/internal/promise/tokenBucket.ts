@@ -19,6 +19,7 @@ import { keyedNames, ofKey } from "../keyedLimiter.ts"
 import { type BucketConfig, tokensArgument } from "../options.ts"
 import { monotonicMicros, sleepUntil } from "../time.ts"
 import { askedFor, checked, checkFunction, signalOf } from "./arguments.ts"
+import { awayInMillis } from "./awayInMillis.ts"
 import type { Backend, Stores } from "./backend.ts"
 import { type Call, Calls } from "./calls.ts"
 import { clock } from "./clock.ts"
@@ -185,7 +186,7 @@ const bucketVerbs = (
         wait: Duration.toMillis(wait),
         nextToken: Duration.toMillis(nextToken),
         fillTime: Duration.toMillis(fillTime),
-        ...(away && { away: { ...away, duration: Duration.toMillis(away.duration) } })
+        ...awayInMillis(away)
       }
     },
     reset: () =>

@@ -31,6 +31,7 @@ import {
 } from "./internal/redisAddress.ts"
 import { isCluster, RedisConnection } from "./internal/redisConnection.ts"
 import { makeSubscriptions } from "./internal/redisSubscriptions.ts"
+import { sentinelOptions } from "./internal/sentinelUrl.ts"
 import type { RedisScript } from "./RedisScript.ts"
 
 /**
@@ -45,7 +46,9 @@ export interface RedisClientSettings {
 
 /**
  * What `layer` takes: a `url`, or ioredis's own options (`host`, `port`, `tls`, …; `sentinels` and `name` for a Sentinel
- * group), or both; or the `nodes` of a cluster, with ioredis's options for clusters.
+ * group), or both; or the `nodes` of a cluster, with ioredis's options for clusters. A Sentinel group may also be a `url`:
+ * `redis-sentinel://user:secret@10.0.0.1:26379,10.0.0.2:26379/0#mymaster`, with the credentials of the servers that it
+ * watches.
  *
  * How ioredis reconnects, repeats and queues is not among them: that is what `RedisClient` is for.
  */
@@ -322,11 +325,13 @@ const templateOf = (options: RedisClientOptions): Effect.Effect<Redis | Cluster,
   if (address !== undefined && !isAddress(address)) {
     return invalid("url", typeof address === "string" ? withoutCredentials(address) : address, addressRule)
   }
-  return Effect.sync(() =>
-    address === undefined
-      ? new Redis({ ...redisOptions, lazyConnect: true })
-      : new Redis(address, { ...redisOptions, lazyConnect: true })
-  )
+  return Effect.sync(() => {
+    if (address === undefined) return new Redis({ ...redisOptions, lazyConnect: true })
+    const group = sentinelOptions(address)
+    return group === undefined
+      ? new Redis(address, { ...redisOptions, lazyConnect: true })
+      : new Redis({ ...redisOptions, ...group, lazyConnect: true })
+  })
 }
 
 const invalid = (field: string, value: unknown, rule: string): InvalidOptions =>

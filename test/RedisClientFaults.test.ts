@@ -2,6 +2,7 @@ import { mkdir } from "node:fs/promises"
 import { join } from "node:path"
 import { assert, describe, it } from "@effect/vitest"
 import { Effect, Fiber } from "effect"
+import { createTokenBucket } from "steindamm/promise"
 import { RedisClient, type RedisClientOptions } from "steindamm/redis"
 import { freshKeyPrefix } from "./support/keyPrefix.ts"
 import { startProxy, type TcpProxy } from "./support/proxy.ts"
@@ -9,6 +10,7 @@ import { count, keyOf, quiet, reasonOf, run, script, timed } from "./support/red
 import {
   connect,
   type RedisServer,
+  sentinelUrl,
   startCluster,
   startReplica,
   startSentinelGroup,
@@ -314,7 +316,7 @@ describe("when a connection fails under a call", () => {
 })
 
 describe("when servers change their parts", () => {
-  it.live("calls follow the primary of a Sentinel group", () =>
+  it.live("calls follow the primary of a Sentinel group, also of one that a URL names", () =>
     Effect.gen(function* () {
       const group = yield* startSentinelGroup()
       const { name, sentinels } = group
@@ -327,6 +329,11 @@ describe("when servers change their parts", () => {
         assert.strictEqual(yield* run(count, [key], { within: "20 seconds", retryLost: true }), 2)
         assert.strictEqual(yield* group.replica.command("GET", key), "2")
       }).pipe(Effect.provide(clientLayer({ sentinels, name })))
+      const url = sentinelUrl(group)
+      assert.strictEqual(yield* run(count, [freshKeyPrefix()]).pipe(Effect.provide(clientLayer({ url }))), 1)
+      const bucket = createTokenBucket({ name: "sentinels", redis: url, keyPrefix: freshKeyPrefix() })
+      assert.strictEqual(yield* Effect.promise(() => bucket.withPermit(() => "ran")), "ran")
+      yield* Effect.promise(() => bucket.close())
     })
   )
 

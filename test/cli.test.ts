@@ -1,6 +1,7 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Deferred, Effect, Fiber, Schema, type Scope } from "effect"
+import { Deferred, Effect, Fiber, Layer, Schema, type Scope } from "effect"
 import { Semaphore, type SemaphoreLimiter, TokenBucket } from "steindamm"
+import { RedisClient, RedisLive } from "steindamm/redis"
 import { inject } from "vitest"
 import { limiterKey } from "../src/internal/limiterKeys.ts"
 import { type Ended, runToEnd, steindamm } from "./support/command.ts"
@@ -15,7 +16,7 @@ import {
   waiting
 } from "./support/commandBackend.ts"
 import { InspectDocument, ReleaseDocument, ResetDocument, ResizeDocument } from "./support/commandDocuments.ts"
-import { startServer, until } from "./support/servers.ts"
+import { sentinelUrl, startSentinelGroup, startServer, until } from "./support/servers.ts"
 import { openTerminal } from "./support/terminal.ts"
 
 const strictly = { onExcessProperty: "error" } as const
@@ -401,6 +402,23 @@ describe("steindamm", () => {
     })
   )
 
+  it.live("asks Sentinels for the primary", () =>
+    Effect.gen(function* () {
+      const group = yield* startSentinelGroup()
+      const { run, prefix } = backend(sentinelUrl(group))
+      const limiters = RedisLive.pipe(Layer.provide(RedisClient.layer({ url: group.primary.url, keyPrefix: prefix })))
+      yield* Effect.gen(function* () {
+        const semaphore = yield* Semaphore.make({ name: "database", capacity: 3 })
+        yield* semaphore.acquire(2)
+        assert.match(succeeded(yield* run("inspect", "database")), /in use +2/)
+        assert.include(succeeded(yield* run("top")), "database")
+      }).pipe(Effect.provide(limiters))
+      const nowhere = backend("redis-sentinel://:secret@127.0.0.1:1,127.0.0.1:2#group")
+      const error = failed(yield* nowhere.run("inspect", "database"))
+      assert.include(error, "redis-sentinel://127.0.0.1:1,127.0.0.1:2#group does not answer")
+    })
+  )
+
   it.live("tells what it did not understand, on standard error, and ends with 2", () =>
     Effect.gen(function* () {
       const run = (...args: ReadonlyArray<string>) => Effect.promise(() => runToEnd([...steindamm, ...args]))
@@ -409,7 +427,9 @@ describe("steindamm", () => {
       assert.include(misunderstood(yield* run("resize", "x", "-1")), "-1")
       assert.include(misunderstood(yield* run("resize", "x", "many")), "capacity")
       assert.include(misunderstood(yield* run("inspect", "x", "--colour")), "--colour")
-      assert.include(misunderstood(yield* run("inspect", "x", "--redis", "localhost")), `"localhost"`)
+      for (const address of ["localhost", "redis-sentinel://localhost", "redis-sentinel://localhost:many#group"]) {
+        assert.include(misunderstood(yield* run("inspect", "x", "--redis", address)), `"${address}"`)
+      }
       assert.include(
         misunderstood(yield* run("inspect", "x", "--prefix", "{x}", "--redis", inject("redisUrl"))),
         "--prefix"

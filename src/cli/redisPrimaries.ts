@@ -5,6 +5,7 @@ import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
 import { Cluster, Redis } from "ioredis"
 import { isReply } from "../internal/redisFailure.ts"
+import { sentinelOptions } from "../internal/sentinelUrl.ts"
 import { type Problem, problem } from "./problem.ts"
 import { addressText, type RedisAddress } from "./redisAddress.ts"
 
@@ -26,6 +27,13 @@ export const nodeOptions = (url: string) => {
     ...(password === "" ? {} : { password: decodeURIComponent(password) }),
     ...(protocol === "rediss:" ? { tls: {} } : {})
   }
+}
+
+const openServer = (url: string): Redis => {
+  const group = sentinelOptions(url)
+  return group === undefined
+    ? new Redis(url, impatient)
+    : new Redis({ ...impatient, sentinelRetryStrategy: impatient.retryStrategy, ...group })
 }
 
 const whyOf = (error: unknown): string => {
@@ -67,7 +75,7 @@ export const recognized = (address: RedisAddress): Effect.Effect<RedisAddress, P
     ? Effect.succeed(address)
     : Effect.scoped(
         Effect.gen(function* () {
-          const server = yield* visit(address, () => new Redis(address.urls[0], impatient))
+          const server = yield* visit(address, () => openServer(address.urls[0]))
           const info = yield* ask(address, () => server.info("cluster").catch(unlessForbidden))
           return { ...address, isCluster: /cluster_enabled:1/.test(info) }
         })
@@ -76,7 +84,7 @@ export const recognized = (address: RedisAddress): Effect.Effect<RedisAddress, P
 export const primaries = (address: RedisAddress): Effect.Effect<ReadonlyArray<Redis>, Problem, Scope.Scope> => {
   if (!address.isCluster) {
     return Effect.map(
-      visit(address, () => new Redis(address.urls[0], impatient)),
+      visit(address, () => openServer(address.urls[0])),
       (server) => [server]
     )
   }

@@ -19,7 +19,7 @@ export const steindamm = Command.make("steindamm").pipe(
     redis: Flag.String("redis").pipe(
       Flag.withMetavar("<url>"),
       Flag.withDescription(
-        "Where Redis is; several URLs, separated by commas, are nodes of a cluster (default: REDIS_URL, and without that redis://localhost:6379)"
+        "Where Redis is; several URLs, separated by commas, are nodes of a cluster; redis-sentinel://host:port,host:port#group asks Sentinels (default: REDIS_URL, and without that redis://localhost:6379)"
       ),
       Flag.optional
     ),

@@ -3,17 +3,21 @@
  */
 import type { IoredisClient } from "../promise.ts"
 import { isRecord } from "./options.ts"
+import { sentinelOptions } from "./sentinelUrl.ts"
 
 export const isRedisUrl = (text: string): boolean => /^rediss?:\/\/./.test(text) && URL.canParse(text)
+
+export const isSentinelUrl = (text: string): boolean => sentinelOptions(text) !== undefined
 
 /** What ioredis takes for a node of a cluster. */
 export const isClusterNode = (node: unknown): boolean =>
   typeof node === "string" ? isRedisUrl(node) || /^[^/]+$/.test(node) : typeof node === "number" || isRecord(node)
 
-export const addressRule = "a URL that begins with redis:// or rediss://, or the path of a socket"
+export const addressRule =
+  "a URL that begins with redis:// or rediss://, or redis-sentinel://hosts#group, or the path of a socket"
 
 export const isAddress = (address: unknown): address is string =>
-  typeof address === "string" && (isRedisUrl(address) || address.startsWith("/"))
+  typeof address === "string" && (isRedisUrl(address) || isSentinelUrl(address) || address.startsWith("/"))
 
 /** A `Redis` or a `Cluster`, of whichever copy of ioredis. */
 export const isIoredis = (client: unknown): client is IoredisClient =>

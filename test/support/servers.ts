@@ -283,6 +283,9 @@ export interface SentinelGroup {
   readonly failover: Effect.Effect<void>
 }
 
+export const sentinelUrl = ({ name, sentinels }: SentinelGroup): string =>
+  `redis-sentinel://${sentinels.map(({ host, port }) => `${host}:${port}`).join(",")}#${name}`
+
 /**
  * A primary with one replica, watched by three sentinels.
  */

@@ -232,7 +232,7 @@ export interface Loaded {
 }
 
 export const load = (remembered: State | undefined, rules: Rules, now: number): Loaded => {
-  if (remembered === undefined || now >= forgottenAt(remembered, rules)) {
+  if (remembered === undefined || (now >= remembered.at + rules.expiry && now >= forgottenAt(remembered, rules))) {
     return { state: fresh(rules, now), disagreed: false, starts: rules.initial < rules.capacity }
   }
   const starts = now < remembered.at

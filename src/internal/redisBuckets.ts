@@ -103,6 +103,12 @@ type Numbers = ReadonlyArray<number>
 /** As the script tells that a reservation runs when its bucket alone would have it. */
 const notHeldOff = { level: 0, ahead: -1 }
 
+/** A number as the shorter text of 1000000 and 1e+6, for Redis's Lua reads every byte of the rules several times. */
+const shortest = (number: number): string => {
+  const [digits, power] = [String(number), number.toExponential()]
+  return power.length < digits.length ? power : digits
+}
+
 type Words = ReadonlyArray<string | number>
 
 /** The operations of a bucket as the script reads them. */
@@ -376,7 +382,7 @@ export class RedisBuckets {
       bucket = {
         name: config.name,
         key: this.client.key({ kind: "TokenBucket", ...config }),
-        rules: [capacity, amount, interval, origin, initial, expiry].join(" ")
+        rules: [capacity, amount, interval, origin, initial, expiry].map(shortest).join(" ")
       }
       this.buckets.set(config, bucket)
     }

@@ -502,8 +502,8 @@ export const tokenBucketScript: string = `-- Token buckets: decide about request
 --       2 decided      when that was
 --       3 notes        on so many buckets, or -1 and no more: it was too late, and nothing was decided
 --       then for each note
---         the bucket's place in KEYS, and 1 if it was remembered with other rules than the caller's, or 2, the length of
---         the error that its key answered with, and that error: nothing else is answered about this bucket
+--         the bucket's place in KEYS, and 1 if it was remembered with other rules than the caller's, or 2, the length
+--         of the error that its key answered with, and that error: nothing else is answered about this bucket
 --       then for each bucket and operation
 --         reserve   times code value serial beforeSerial beforeGap taken, as often as it needs for all of them: so many
 --                   in a row are answered alike, but that each has the next serial and has taken as much again
@@ -582,8 +582,8 @@ local function reserve(state, amount, maxWait, times)
   return alike, 0, wait, serial, beforeSerial, beforeGap, taken
 end
 
--- What most calls don't need is made for those that do: every function that is made costs, and most of all one that uses
--- many values from around it.
+-- What most calls don't need is made for those that do, for each function costs, and most of all if it uses much of what
+-- stands around it.
 local function makeRest()
   local unitsPerToken = 1000000
   -- From so many clients on the forgotten ones are looked for.
@@ -802,7 +802,7 @@ end
 -- Gives the state, whether it was remembered with other rules, and whether time counts from here, so that it has to be
 -- remembered whatever comes of the request.
 local function load(remembered, rules, now)
-  if not remembered or now >= forgottenAt(remembered, rules) then
+  if not remembered or now >= remembered.at + rules.expiry and now >= forgottenAt(remembered, rules) then
     return the('fresh')(rules, now), false, rules.initial < rules.capacity
   end
   local state = remembered
@@ -874,7 +874,8 @@ for i = 1, #KEYS do
 end
 if notAfter > 0 and now > notAfter then return struct.pack('<ddd', call, now, -1) end
 
-local buckets, answers, noted, notes = {}, { '' }, 0, ''
+-- The first answer begins with what the reply begins with: if it is the only one, that makes one string instead of three.
+local buckets, answers, noted, notes = {}, {}, 0, ''
 local isChanged = false
 local argument, left, text, parsed, first = 5, 0, nil, nil, nil
 for i = 1, #KEYS do
@@ -883,6 +884,7 @@ for i = 1, #KEYS do
     if ARGV[argument + 1] ~= '' then text, parsed = ARGV[argument + 1], nil end
     first = argument + 3
     argument = first + ARGV[argument + 2]
+    if ARGV[first] ~= 'reserve' then answers[1] = answers[1] or struct.pack('<ddd', call, now, 0) end
     -- The numbers that several buckets need are read once.
     for word = first, left > 1 and argument - 1 or 0 do ARGV[word] = tonumber(ARGV[word]) or ARGV[word] end
   end
@@ -909,7 +911,12 @@ for i = 1, #KEYS do
         local amount, maxWait, times = ARGV[at + 1] + 0, ARGV[at + 2] + 0, ARGV[at + 3] + 0
         repeat
           local alike, code, value, serial, beforeSerial, beforeGap, taken = reserve(state, amount, maxWait, times)
-          answers[#answers + 1] = struct.pack('<ddddddd', alike, code, value, serial, beforeSerial, beforeGap, taken)
+          if answers[1] then
+            answers[#answers + 1] = struct.pack('<ddddddd', alike, code, value, serial, beforeSerial, beforeGap, taken)
+          else
+            answers[1] =
+              struct.pack('<dddddddddd', call, now, 0, alike, code, value, serial, beforeSerial, beforeGap, taken)
+          end
           times = times - alike
           -- A refusal changes nothing, except that a quota lives on while anyone asks for it.
           if code ~= 1 or starts then changed = true end
@@ -944,6 +951,7 @@ for i = 1, #KEYS do
   end
 end
 
+answers[1] = answers[1] or struct.pack('<ddd', call, now, 0)
 while ARGV[argument] do
   local minWait, maxWait = ARGV[argument] + 0, ARGV[argument + 1] + 0
   local times, size = ARGV[argument + 2] + 0, ARGV[argument + 3] + 0
@@ -973,8 +981,8 @@ while ARGV[argument] do
 end
 
 -- Nothing is written before everything is decided.
-answers[1] = struct.pack('<ddd', call, now, noted) .. notes
-local told = table.concat(answers)
+if noted > 0 then answers[1] = struct.pack('<ddd', call, now, noted) .. notes .. string.sub(answers[1], 25) end
+local told = answers[2] and table.concat(answers) or answers[1]
 local remembers = isChanged and client ~= ''
 if remembers then
   if not isKnown then the('forgetOldClients')(KEYS[home], now - clientSpan) end

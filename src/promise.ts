@@ -11,6 +11,8 @@ import { checked } from "./internal/promise/arguments.ts"
 import { backendFor, connectionFields } from "./internal/promise/backend.ts"
 import { atCaller } from "./internal/promise/callerStack.ts"
 import { clock } from "./internal/promise/clock.ts"
+import { observationOf } from "./internal/promise/observation.ts"
+import { runPromise } from "./internal/promise/runtime.ts"
 import { makeSemaphore } from "./internal/promise/semaphore.ts"
 import { makeTokenBucket } from "./internal/promise/tokenBucket.ts"
 import type * as Semaphores from "./Semaphore.ts"
@@ -37,7 +39,7 @@ export interface IoredisClient {
 }
 
 /**
- * Where the state of a limiter lives.
+ * Where the state of a limiter lives, and who hears of what it does.
  */
 export interface ConnectionOptions {
   /**
@@ -51,6 +53,8 @@ export interface ConnectionOptions {
   readonly redis?: string | IoredisClient | undefined
   /** What all keys in Redis begin with; without braces. Default: `"steindamm:"`. */
   readonly keyPrefix?: string | undefined
+  /** Counts what the limiter does in the metrics that `prometheusMetrics` gives. Default: `false`. */
+  readonly observe?: boolean | undefined
 }
 
 /** What a token bucket is like, and where its state lives. */
@@ -428,7 +432,7 @@ export interface TokenBucket extends TokenBucketVerbs, Closable {
 export const createTokenBucket = (options: TokenBucketOptions): TokenBucket =>
   create(createTokenBucket, () => {
     const config = checked(bucketConfig(options, clock.currentTimeMillisUnsafe(), connectionFields))
-    return makeTokenBucket(config, backendFor(config.name, options))
+    return makeTokenBucket(config, backendFor(config.name, options), observationOf("TokenBucket", config, options))
   })
 
 /**
@@ -447,8 +451,30 @@ export const createTokenBucket = (options: TokenBucketOptions): TokenBucket =>
 export const createSemaphore = (options: SemaphoreOptions): Semaphore =>
   create(createSemaphore, () => {
     const config = checked(semaphoreConfig(options, connectionFields))
-    return makeSemaphore(config, backendFor(config.name, options))
+    return makeSemaphore(config, backendFor(config.name, options), observationOf("Semaphore", config, options))
   })
+
+/**
+ * The metrics of all limiters with `observe`, for Prometheus to read: requests granted, refused and waiting, waits,
+ * permits in use, leases lost. `docs/observability.md` tells their names. Keys count under the name of their limiter.
+ *
+ * Metrics of Effect programs in this process are among them.
+ *
+ * @example
+ * ```ts
+ * import { createSemaphore, prometheusMetrics } from "steindamm/promise"
+ *
+ * const limiter = createSemaphore({ name: "database", capacity: 5, observe: true })
+ * await limiter.withPermit(async () => "rows")
+ *
+ * const respond = async () => new Response(await prometheusMetrics(), { headers: { "content-type": "text/plain" } })
+ * console.log(await (await respond()).text())
+ * ```
+ */
+export const prometheusMetrics = async (): Promise<string> => {
+  const { format } = await import("effect/observability/PrometheusMetrics")
+  return runPromise(format())
+}
 
 const create = <A>(verb: (options: never) => A, make: () => A): A => {
   try {

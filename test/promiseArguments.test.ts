@@ -51,7 +51,8 @@ describe("callers whose compiler checked nothing", () => {
       ["redis", { name: "github", redis: "" }],
       ["redis", { name: "github", redis: "redis://user:secret@host:port" }],
       ["keyPrefix", { name: "github", keyPrefix: "{all}" }],
-      ["keyPrefix", { name: "github", keyPrefix: 1, redis: "redis://localhost" }]
+      ["keyPrefix", { name: "github", keyPrefix: 1, redis: "redis://localhost" }],
+      ["observe", { name: "github", observe: "yes" }]
     ] as const) {
       it(`are told at once what is wrong with ${field} in ${verb}(${JSON.stringify(options)})`, () => {
         const error = names(

@@ -105,16 +105,17 @@ const shareRedis = (redis: string | IoredisClient, keyPrefix: string): SharedRed
 }
 
 /** The options besides those of the limiter itself. */
-export const connectionFields = ["redis", "keyPrefix"] satisfies ReadonlyArray<keyof ConnectionOptions>
+export const connectionFields = ["redis", "keyPrefix", "observe"] satisfies ReadonlyArray<keyof ConnectionOptions>
 
 /** Throws `InvalidOptions`. Nothing is connected yet. */
 export const backendFor = (
   name: string,
-  { redis, keyPrefix = defaultKeyPrefix }: { readonly [Field in keyof ConnectionOptions]: unknown }
+  { redis, keyPrefix = defaultKeyPrefix, observe = false }: { readonly [Field in keyof ConnectionOptions]: unknown }
 ): Backend => {
   const refuse = (field: string, value: unknown, rule: string) => {
     throw new InvalidOptions({ name, field, value, rule })
   }
+  if (typeof observe !== "boolean") return refuse("observe", observe, "true or false")
   if (!isKeyPrefix(keyPrefix)) return refuse("keyPrefix", keyPrefix, keyPrefixRule)
   if (redis === undefined) {
     memory ??= openMemory()

@@ -8,7 +8,9 @@ import * as Exit from "effect/Exit"
 import type * as Fiber from "effect/Fiber"
 import * as Option from "effect/Option"
 import { BackendError } from "../../Errors.ts"
+import { ObservedRequest, type Watch } from "../observedRequest.ts"
 import { atCaller } from "./callerStack.ts"
+import { clock } from "./clock.ts"
 import { exitOf, fork } from "./runtime.ts"
 import { type AbortListener, listen, unlisten } from "./signals.ts"
 
@@ -19,6 +21,14 @@ interface Stop {
   readonly isCallers: boolean
 }
 
+/** How something is asked for, and who watches. */
+export interface Asking {
+  readonly signal?: AbortSignal | undefined
+  readonly watch?: Watch | undefined
+  /** For those who watch. */
+  readonly permits?: number
+}
+
 export class Call implements AbortListener {
   private readonly calls: Calls
   private readonly name: string
@@ -27,12 +37,16 @@ export class Call implements AbortListener {
   private waiting: Fiber.Fiber<unknown, unknown> | undefined
   private stopped: Stop | undefined
   private controller: AbortController | undefined
+  private readonly observed: ObservedRequest | undefined
+  /** How it came to nothing, if it did. */
+  private failure: Exit.Exit<never, unknown> | undefined
 
-  constructor(calls: Calls, name: string, verb: string, caller: AbortSignal | undefined) {
+  constructor(calls: Calls, name: string, verb: string, { signal: caller, watch, permits = 0 }: Asking) {
     this.calls = calls
     this.name = name
     this.verb = verb
     this.caller = caller
+    if (watch !== undefined) this.observed = new ObservedRequest(watch, permits, clock)
     if (caller !== undefined) listen(caller, this)
   }
 
@@ -59,7 +73,18 @@ export class Call implements AbortListener {
       giveBack(exit.value)
     }
     this.throwIfStopped()
-    throw atCaller(Cause.squash((exit as Exit.Failure<A, E>).cause))
+    throw this.refused(Cause.squash((exit as Exit.Failure<A, E>).cause))
+  }
+
+  /** It got what it asked for. `wait`: the seconds that it was told to wait, if it was not held up. */
+  granted(wait?: number): void {
+    this.observed?.granted(wait)
+  }
+
+  /** To be thrown: why it didn't. */
+  refused(error: unknown): unknown {
+    this.failure = Exit.fail(error)
+    return atCaller(error)
   }
 
   /** Runs the caller's work. It isn't over before it says so, whoever has told it to stop. */
@@ -106,6 +131,7 @@ export class Call implements AbortListener {
   end(): void {
     this.detach()
     this.calls.forget(this)
+    this.observed?.ended(this.failure ?? Exit.void)
   }
 
   private stop(stop: Stop): void {
@@ -118,7 +144,9 @@ export class Call implements AbortListener {
   private throwIfStopped(): void {
     if (this.stopped === undefined) return
     const { reason, isCallers } = this.stopped
-    throw isCallers ? reason : atCaller(reason)
+    if (!isCallers) throw this.refused(reason)
+    this.failure = Exit.interrupt()
+    throw reason
   }
 }
 
@@ -130,10 +158,10 @@ export class Calls {
   private readonly onDrained = new Set<() => void>()
   private isClosed = false
 
-  begin(name: string, verb: string, signal?: AbortSignal): Call {
-    if (signal?.aborted) throw signal.reason
+  begin(name: string, verb: string, asking: Asking = {}): Call {
+    if (asking.signal?.aborted) throw asking.signal.reason
     if (this.isClosed) throw atCaller(closedError(name, verb))
-    const call = new Call(this, name, verb, signal)
+    const call = new Call(this, name, verb, asking)
     this.underWay.add(call)
     return call
   }

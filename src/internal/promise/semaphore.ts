@@ -12,15 +12,22 @@ import { type Grant, lostError, type Refusal, refusalError, type SemaphoreStore 
 import { askedFor, checked, checkFunction } from "./arguments.ts"
 import { awayInMillis } from "./awayInMillis.ts"
 import type { Backend } from "./backend.ts"
-import { atCaller } from "./callerStack.ts"
 import { type Call, Calls } from "./calls.ts"
 import { closable } from "./closable.ts"
+import type { Observation } from "./observation.ts"
 import { wrapWith } from "./wrap.ts"
 
-const semaphoreVerbs = (config: SemaphoreConfig, backend: Backend, calls: Calls): SemaphoreVerbs => {
+const semaphoreVerbs = (
+  config: SemaphoreConfig,
+  backend: Backend,
+  calls: Calls,
+  observation: Observation | undefined
+): SemaphoreVerbs => {
   const { name, capacity, maxSleep } = config
 
   let store = backend.stores?.semaphore(config)
+
+  const watch = observation?.watch(() => store?.isAway?.() === true)
 
   const opened: Effect.Effect<SemaphoreStore, BackendError> = Effect.suspend(() =>
     store !== undefined
@@ -34,7 +41,7 @@ const semaphoreVerbs = (config: SemaphoreConfig, backend: Backend, calls: Calls)
   const begin = (verb: string, request: PermitRequest | undefined) => {
     const { permits = 1, signal } = askedFor(name, request)
     checked(permitsArgument(name, permits, capacity))
-    return { call: calls.begin(name, verb, signal), permits }
+    return { call: calls.begin(name, verb, { signal, watch, permits }), permits }
   }
 
   const ask = (call: Call, permits: number, maxWait: number) => {
@@ -53,14 +60,18 @@ const semaphoreVerbs = (config: SemaphoreConfig, backend: Backend, calls: Calls)
     if (!("_tag" in answer)) release(answer)
   }
 
-  const granted = (answer: Grant | Refusal, permits: number): Grant => {
-    if ("_tag" in answer) throw atCaller(refusalError(config, answer, permits))
+  const granted = (call: Call, answer: Grant | Refusal, permits: number): Grant => {
+    if ("_tag" in answer) throw call.refused(refusalError(config, answer, permits))
+    call.granted()
     return answer
   }
 
   /** The call ends when its permits are lost. */
   const hold = (call: Call, grant: Grant): void => {
-    const lose = () => call.lose(lostError(name, grant))
+    const lose = () => {
+      observation?.onLost()
+      call.lose(lostError(name, grant))
+    }
     grant.onLost = lose
     if (grant.isLost) lose()
   }
@@ -70,7 +81,7 @@ const semaphoreVerbs = (config: SemaphoreConfig, backend: Backend, calls: Calls)
     const { call, permits } = begin("withPermit", request)
     try {
       const exit = ask(call, permits, maxSleep)
-      const grant = granted(call.outcome(exit instanceof Promise ? await exit : exit, giveBack), permits)
+      const grant = granted(call, call.outcome(exit instanceof Promise ? await exit : exit, giveBack), permits)
       try {
         hold(call, grant)
         return await call.run(() => callback(new SemaphoreContext(call, grant.fencingToken)))
@@ -92,7 +103,7 @@ const semaphoreVerbs = (config: SemaphoreConfig, backend: Backend, calls: Calls)
   const acquire: SemaphoreVerbs["acquire"] = async (request) => {
     const { call, permits } = begin("acquire", request)
     try {
-      return permitOf(call, granted(call.outcome(await ask(call, permits, maxSleep), giveBack), permits))
+      return permitOf(call, granted(call, call.outcome(await ask(call, permits, maxSleep), giveBack), permits))
     } catch (error) {
       call.end()
       throw error
@@ -103,7 +114,7 @@ const semaphoreVerbs = (config: SemaphoreConfig, backend: Backend, calls: Calls)
     const { call, permits } = begin("tryAcquire", request)
     try {
       const answer = call.outcome(await ask(call, permits, 0), giveBack)
-      if (!("_tag" in answer && answer._tag === "TimeUp")) return permitOf(call, granted(answer, permits))
+      if (!("_tag" in answer && answer._tag === "TimeUp")) return permitOf(call, granted(call, answer, permits))
       call.end()
       return undefined
     } catch (error) {
@@ -197,11 +208,12 @@ class SemaphoreContext implements SemaphoreCallContext {
   }
 }
 
-export const makeSemaphore = (config: SemaphoreConfig, backend: Backend): Semaphore => {
+export const makeSemaphore = (config: SemaphoreConfig, backend: Backend, observation?: Observation): Semaphore => {
   const calls = new Calls()
   return {
-    ...semaphoreVerbs(config, backend, calls),
-    forKey: (key) => semaphoreVerbs(ofKey(config, checked(keyedNames(config.name)(key)), key), backend, calls),
+    ...semaphoreVerbs(config, backend, calls, observation),
+    forKey: (key) =>
+      semaphoreVerbs(ofKey(config, checked(keyedNames(config.name)(key)), key), backend, calls, observation),
     ...closable(config.name, backend, calls)
   }
 }

@@ -16,7 +16,7 @@ import type {
 import type * as Effectful from "../../TokenBucket.ts"
 import { disagreementOf, makeBucketLimiter } from "../bucketLimiter.ts"
 import { keyedNames, ofKey } from "../keyedLimiter.ts"
-import { type BucketConfig, tokensArgument } from "../options.ts"
+import { type BucketConfig, tokensArgument, tokensOf } from "../options.ts"
 import { monotonicMicros, sleepUntil } from "../time.ts"
 import { askedFor, checked, checkFunction, signalOf } from "./arguments.ts"
 import { awayInMillis } from "./awayInMillis.ts"
@@ -24,6 +24,7 @@ import type { Backend, Stores } from "./backend.ts"
 import { type Call, Calls } from "./calls.ts"
 import { clock } from "./clock.ts"
 import { closable } from "./closable.ts"
+import type { Observation } from "./observation.ts"
 import { fork } from "./runtime.ts"
 import { wrapWith } from "./wrap.ts"
 
@@ -35,12 +36,14 @@ interface Opened {
   /** The same bucket, for those who won't wait. */
   readonly impatient: Effectful.TokenBucketLimiter
   readonly takeNow: ((amount: number) => boolean) | undefined
+  readonly isAway: (() => boolean) | undefined
 }
 
 const bucketVerbs = (
   config: BucketConfig,
   backend: Backend,
   calls: Calls,
+  observation: Observation | undefined,
   disagreement: Effect.Effect<void>
 ): TokenBucketVerbs => {
   const { name, rules, tokensToConsume } = config
@@ -51,11 +54,14 @@ const bucketVerbs = (
     return {
       limiter: makeBucketLimiter(config, store, stores.waiters, disagreement),
       impatient: makeBucketLimiter({ ...config, maxSleep: 0 }, store, stores.waiters, disagreement),
-      takeNow: takeNow && ((amount) => takeNow(amount, clock))
+      takeNow: takeNow && ((amount) => takeNow(amount, clock)),
+      isAway: store.isAway
     }
   }
 
   let opened = backend.stores && open(backend.stores)
+
+  const watch = observation?.watch(() => opened?.isAway?.() === true)
 
   const use = <A, E>(f: (opened: Opened) => Effect.Effect<A, E>): Effect.Effect<A, E | BackendError> =>
     Effect.suspend(() =>
@@ -70,7 +76,7 @@ const bucketVerbs = (
   const begin = (verb: string, request: PermitRequest | undefined) => {
     const { permits, signal } = askedFor(name, request)
     const amount = permits === undefined ? tokensToConsume : checked(tokensArgument(name, permits, rules.capacity))
-    return { call: calls.begin(name, verb, signal), permits, amount }
+    return { call: calls.begin(name, verb, { signal, watch, permits: tokensOf(amount) }), permits, amount }
   }
 
   const giveBack = ({ settle }: Effectful.TokenBucketPermit): void => void fork(Effect.ignore(settle(0)))
@@ -88,27 +94,31 @@ const bucketVerbs = (
         const acquired = use(({ limiter }) => Scope.provide(limiter.acquire(permits), forever))
         call.outcome(await call.wait(acquired), giveBack)
       }
+      call.granted()
       return await call.run(() => callback(new Context(call)))
     } finally {
       call.end()
     }
   }
 
-  const permitOf = (permit: Effectful.TokenBucketPermit): TokenBucketPermit => ({
-    name,
-    tokens: permit.tokens,
-    waited: Duration.toMillis(permit.waited),
-    settle: settle(permit),
-    release: nothing,
-    [Symbol.dispose]: nothing,
-    [Symbol.asyncDispose]: async () => {}
-  })
+  const permitOf = (call: Call, permit: Effectful.TokenBucketPermit): TokenBucketPermit => {
+    call.granted()
+    return {
+      name,
+      tokens: permit.tokens,
+      waited: Duration.toMillis(permit.waited),
+      settle: settle(permit),
+      release: nothing,
+      [Symbol.dispose]: nothing,
+      [Symbol.asyncDispose]: async () => {}
+    }
+  }
 
   const acquire: TokenBucketVerbs["acquire"] = async (request) => {
     const { call, permits } = begin("acquire", request)
     try {
       const acquired = use(({ limiter }) => Scope.provide(limiter.acquire(permits), forever))
-      return permitOf(call.outcome(await call.wait(acquired), giveBack))
+      return permitOf(call, call.outcome(await call.wait(acquired), giveBack))
     } finally {
       call.end()
     }
@@ -122,14 +132,15 @@ const bucketVerbs = (
         Effect.succeed(undefined)
       )
       const permit = call.outcome(await call.wait(available), (permit) => permit && giveBack(permit))
-      return permit && permitOf(permit)
+      return permit && permitOf(call, permit)
     } finally {
       call.end()
     }
   }
 
-  const reservationOf = (reservation: Effectful.Reservation): Reservation => {
+  const reservationOf = (call: Call, reservation: Effectful.Reservation): Reservation => {
     const delay = Duration.toMillis(reservation.delay)
+    call.granted(delay / 1000)
     const due = monotonicMicros(clock) + delay * 1000
     return {
       name,
@@ -138,7 +149,7 @@ const bucketVerbs = (
       wait: async (options) => {
         const signal = signalOf(name, options)
         try {
-          const call = calls.begin(name, "wait", signal)
+          const call = calls.begin(name, "wait", { signal })
           try {
             call.outcome(await call.wait(sleepUntil(due)), () => {})
           } finally {
@@ -158,7 +169,10 @@ const bucketVerbs = (
     const { call, permits } = begin("reserve", request)
     try {
       const reserved = use(({ limiter }) => limiter.reserve(permits))
-      return reservationOf(call.outcome(await call.wait(reserved), ({ cancel }) => void fork(cancel)))
+      return reservationOf(
+        call,
+        call.outcome(await call.wait(reserved), ({ cancel }) => void fork(cancel))
+      )
     } finally {
       call.end()
     }
@@ -210,13 +224,13 @@ class Context implements CallContext {
   }
 }
 
-export const makeTokenBucket = (config: BucketConfig, backend: Backend): TokenBucket => {
+export const makeTokenBucket = (config: BucketConfig, backend: Backend, observation?: Observation): TokenBucket => {
   const calls = new Calls()
-  const disagreement = disagreementOf(config.name)
+  const disagreement = disagreementOf(config.name, observation?.onDisagreed)
   return {
-    ...bucketVerbs(config, backend, calls, disagreement),
+    ...bucketVerbs(config, backend, calls, observation, disagreement),
     forKey: (key) =>
-      bucketVerbs(ofKey(config, checked(keyedNames(config.name)(key)), key), backend, calls, disagreement),
+      bucketVerbs(ofKey(config, checked(keyedNames(config.name)(key)), key), backend, calls, observation, disagreement),
     ...closable(config.name, backend, calls)
   }
 }

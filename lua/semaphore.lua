@@ -17,7 +17,7 @@
 -- KEYS  1  a sorted set, which holds all there is of the semaphore: one key stays usable while its slot moves to
 --          another node. It is forgotten an hour after its last use, or when the last lease ends if that is later.
 --            member      score                       meaning
---            <counter>   base.counter + value        a counter, see `sem`
+--            C<packed>   -3 width                    the counters, see `sem`: the first of all members
 --            Q<id>       base.Q + ticket             waits; the lowest ticket is the head of the queue
 --            H<id>       base.H + fencing token      holds
 --            G<id>       base.G + moment             waits no longer than until then
@@ -47,7 +47,8 @@
 --
 -- Reply one string, which is read faster than nested arrays; three lines of phrases that are separated by commas
 --       1 now next             now: by the server's clock; next: time until a call may find that more can be granted,
---                              for then a lease ends; 0: at once, for work was left; -1: nobody waits
+--                              for a lease may end then, and none does before; 0: at once, for work was left; -1: nobody
+--                              waits
 --       2 the notices for the calling client. They happened later than what the same call answers about the same id
 --       3 for each operation
 --           acquire   held fence | queued ticket since | busy (giveUp was 0) | refused capacity (too large) | late
@@ -82,10 +83,10 @@ while at <= #ARGV do
   mustSucceed = mustSucceed or operation == 'keep' or operation == 'release' or operation == 'revoke'
 end
 
-local key, client, call, max, min = KEYS[1], ARGV[2], redis.call, math.max, math.min
-local format, concat = string.format, table.concat
+local key, client, call = KEYS[1], ARGV[2], redis.call
+local tonumber, max, min, format, concat = tonumber, math.max, math.min, string.format, table.concat
 local width = 3e15
-local base = { counter = -3 * width, Q = -2 * width, H = -width, G = 0, L = width }
+local base = { Q = -2 * width, H = -width, G = 0, L = width }
 -- Two milliseconds or three, with a hundred thousand in the queue.
 local batch = 200
 
@@ -95,9 +96,13 @@ if mustSucceed and ARGV[firstOperation] ~= 'release' then call('ZREM', key, '') 
 
 -- Time and counters -----------------------------------------------------------------------------------------------
 
-local counters = { 'used', 'waiting', 'token', 'clock', 'lag', 'capacity', 'graceEnd' }
-local stored = call('ZMSCORE', key, unpack(counters))
-local function counter(index) return stored[index] and tonumber(stored[index]) - base.counter or 0 end
+-- More than 64 bytes in one member also keep Redis from storing small sets as lists, which it searches from the start.
+local counterScore, counters = '-9e15', '<dddddddddd'
+local stored = call('ZRANGE', key, '0', '0')[1]
+local used, waiting, token, capacity, clock, lag, graceEnd, leaseDue, giveUpDue, unserved = 0, 0, 0, 0, 0, 0, 0, 0, 0, 0
+if stored then
+  used, waiting, token, capacity, clock, lag, graceEnd, leaseDue, giveUpDue, unserved = struct.unpack(counters, stored, 2)
+end
 
 local serverTime = tonumber(ARGV[1])
 if serverTime == 0 then
@@ -107,30 +112,33 @@ end
 local notAfter = tonumber(ARGV[3])
 local late = notAfter > 0 and serverTime > notAfter
 
-local clock = counter(4) -- the time of the last change
-local lag = max(counter(5), clock - serverTime) -- how far the server's clock is behind
+-- `clock` is the time of the last change, `lag` how far the server's clock is behind.
+lag = max(lag, clock - serverTime)
 local now = serverTime + lag
 
 local sem = {
-  used = counter(1), -- weight of all holders
-  waiting = counter(2), -- length of the queue
-  token = counter(3), -- the last fencing token or ticket
-  capacity = counter(6), -- as resize set it, or 0
-  graceEnd = counter(7), -- nothing is granted before, or 0
+  used = used, -- weight of all holders
+  waiting = waiting, -- length of the queue
+  token = token, -- the last fencing token or ticket
+  capacity = capacity, -- as resize set it, or 0
+  graceEnd = graceEnd, -- nothing is granted before, or 0
+  leaseDue = leaseDue, -- no lease ends before
+  giveUpDue = giveUpDue, -- nobody gives up before
   changed = false,
   longestLease = 0, -- of those that this call set
+  leasesMoved = false, -- the first to end may be another now
   workLeft = false, -- for the next call
-  headMayFit = true, -- a grace may have ended since the last call, or that left work
+  headMayFit = unserved == 1
 }
 
-local absent, grace = clock == 0, tonumber(ARGV[5])
-if absent and grace > 0 then
+local grace = tonumber(ARGV[5])
+if not stored and grace > 0 then
   -- Where it can't be read, the server counts as old. Whole seconds may be one too many.
   local info = redis.pcall('INFO', 'server')
   local uptime = type(info) == 'string' and info:match('uptime_in_seconds:(%d+)')
   if uptime then sem.graceEnd = now + grace - (tonumber(uptime) - 1) * 1e6 end
 end
-if sem.graceEnd <= now then sem.graceEnd = 0 end
+if sem.graceEnd > 0 and sem.graceEnd <= now then sem.graceEnd, sem.headMayFit = 0, true end
 
 local function nextToken()
   sem.token = max(sem.token + 1, now)
@@ -139,30 +147,18 @@ end
 
 -- Entries ---------------------------------------------------------------------------------------------------------
 
-local function weightOf(id) return tonumber(id:match('^%d+')) end
-
-local function capacityFor(id)
-  if sem.capacity > 0 then return sem.capacity end
-  return tonumber(id:match('^%d+%.(%d+)'))
-end
-
-local function clientOf(id) return id:match('^%d+%.%d+%.([^.]+)') end
-
--- The members of a class with the lowest values, up to a value.
-local function lowest(class, upTo, count, ...)
-  return call('ZRANGEBYSCORE', key, base[class], base[class] + upTo, 'LIMIT', 0, count, ...)
+-- What an id says: its weight, the capacity that counts for it, and its client.
+local function partsOf(id)
+  local weight, capacity, owner = id:match('^(%d+)%.(%d+)%.([^.]+)')
+  return tonumber(weight), sem.capacity > 0 and sem.capacity or tonumber(capacity), owner
 end
 
 -- A lease, and what goes with it: the scores and names of other members.
 local function lease(id, duration, ...)
+  local ends = min(now + duration, width - 1)
   sem.changed = true
-  sem.longestLease = max(sem.longestLease, duration)
-  call('ZADD', key, base.L + min(now + duration, width - 1), 'L' .. id, ...)
-end
-
-local function hold(id, duration, weight, fence)
-  sem.used = sem.used + weight
-  lease(id, duration, base.H + fence, 'H' .. id)
+  sem.longestLease, sem.leaseDue = max(sem.longestLease, duration), min(sem.leaseDue, ends)
+  call('ZADD', key, base.L + ends, 'L' .. id, ...)
 end
 
 local function dequeue(id)
@@ -175,12 +171,13 @@ end
 local function remove(id)
   local removed = call('ZREM', key, 'L' .. id, 'H' .. id)
   if removed == 0 then return 'unknown' end
+  sem.headMayFit = true
   if removed == 1 then
     dequeue(id)
     return 'left'
   end
   sem.changed = true
-  sem.used = sem.used - weightOf(id)
+  sem.used = sem.used - partsOf(id)
   return 'released'
 end
 
@@ -194,49 +191,37 @@ local function notify(receiver, what, id, number)
   list[#list + 1] = format('%s %s %.0f', what, id, number)
 end
 
--- Dropping the overdue, granting the head -------------------------------------------------------------------------
+-- Granting the head -----------------------------------------------------------------------------------------------
 
-local function dropOverdue(class)
-  local overdue = lowest(class, now, batch)
-  for _, member in ipairs(overdue) do remove(member:sub(2)) end
-  sem.workLeft = sem.workLeft or #overdue == batch
-end
-
--- Leases may have been lost with the data, or someone overdue may still be counted.
-local function closed() return sem.graceEnd > 0 or sem.workLeft end
-
--- Gives whether the next may be asked.
-local function serveHead(id)
-  local weight, capacity = weightOf(id), capacityFor(id)
-  if weight > capacity then
-    remove(id)
-    notify(clientOf(id), 'refuse', id, capacity)
-    return true
-  end
-  if sem.used + weight > capacity then return false end
-  dequeue(id)
-  sem.used = sem.used + weight
-  call('ZADD', key, base.H + nextToken(), 'H' .. id)
-  notify(clientOf(id), 'grant', id, sem.token)
-  return true
-end
-
+-- Nothing is granted in a grace, for leases may have been lost with the data, nor while somebody overdue may still be
+-- counted.
 local function serveQueue()
   sem.headMayFit = false
-  if sem.waiting == 0 or closed() then return end
-  local served = 0
+  if sem.waiting == 0 or sem.graceEnd > 0 or sem.workLeft then return end
+  local served, front = 0, stored and 1 or 0
   repeat
     -- Mostly one is granted, and the one after it has to wait.
-    local heads = lowest('Q', width - 1, 2)
+    local heads = call('ZRANGE', key, front, front + min(sem.waiting, 2) - 1)
     for _, member in ipairs(heads) do
+      local id = member:sub(2)
+      local weight, capacity, owner = partsOf(id)
       if served == batch then
         sem.workLeft = true
         return
+      elseif weight > capacity then
+        remove(id)
+        notify(owner, 'refuse', id, capacity)
+      elseif sem.used + weight > capacity then
+        return
+      else
+        dequeue(id)
+        sem.used = sem.used + weight
+        call('ZADD', key, base.H + nextToken(), 'H' .. id)
+        notify(owner, 'grant', id, sem.token)
       end
-      if not serveHead(member:sub(2)) then return end
       served = served + 1
     end
-  until #heads < 2
+  until #heads < 2 or sem.waiting == 0
 end
 
 -- Operations ------------------------------------------------------------------------------------------------------
@@ -244,55 +229,66 @@ end
 -- However often an id asks, the answer is the same while it holds or waits.
 local function renew(id, duration)
   local found = call('ZMSCORE', key, 'H' .. id, 'Q' .. id)
-  if found[1] then
-    lease(id, duration)
-    return format('held %.0f', tonumber(found[1]) - base.H)
-  end
-  if found[2] then
-    lease(id, duration)
-    return format('queued %.0f %.0f', tonumber(found[2]) - base.Q, sem.token)
-  end
-  return nil
-end
-
-local function enqueue(id, duration, giveUp, ticket)
-  sem.waiting = sem.waiting + 1
-  if giveUp > 0 then
-    lease(id, duration, base.Q + ticket, 'Q' .. id, base.G + min(now + giveUp, width - 1), 'G' .. id)
-  else
-    lease(id, duration, base.Q + ticket, 'Q' .. id)
-  end
-  return format('queued %.0f %.0f', ticket, sem.token)
+  if not found[1] and not found[2] then return nil end
+  sem.leasesMoved = true
+  lease(id, duration)
+  if found[1] then return format('held %.0f', tonumber(found[1]) - base.H) end
+  return format('queued %.0f %.0f', tonumber(found[2]) - base.Q, sem.token)
 end
 
 local function acquire(id, duration, giveUp, ticket)
   if late then return 'late' end
-  local weight, capacity = weightOf(id), capacityFor(id)
+  local weight, capacity = partsOf(id)
   if weight > capacity then return format('refused %.0f', capacity) end
-  if sem.waiting == 0 and sem.used + weight <= capacity and not closed() then
-    hold(id, duration, weight, nextToken())
+  if sem.waiting == 0 and sem.used + weight <= capacity and sem.graceEnd == 0 and not sem.workLeft then
+    sem.used = sem.used + weight
+    lease(id, duration, base.H + nextToken(), 'H' .. id)
     return format('held %.0f', sem.token)
   end
   if giveUp == 0 then return 'busy' end
-  if ticket == 0 then return enqueue(id, duration, giveUp, nextToken()) end
-  -- It may come before the head.
-  sem.headMayFit = true
-  sem.token = max(sem.token, ticket)
-  return enqueue(id, duration, giveUp, ticket)
-end
-
-local function release(id)
-  sem.headMayFit = true
-  return remove(id)
+  if ticket == 0 then
+    ticket = nextToken()
+  else
+    sem.token = max(sem.token, ticket)
+    sem.headMayFit = true
+  end
+  sem.waiting = sem.waiting + 1
+  if giveUp < 0 then
+    lease(id, duration, base.Q + ticket, 'Q' .. id)
+  else
+    local ends = min(now + giveUp, width - 1)
+    sem.giveUpDue = min(sem.giveUpDue, ends)
+    lease(id, duration, base.Q + ticket, 'Q' .. id, base.G + ends, 'G' .. id)
+  end
+  return format('queued %.0f %.0f', ticket, sem.token)
 end
 
 -- What most calls don't need is made for those that do: each function costs a call a quarter of a microsecond.
 local function makeRest()
+  -- The members of a class with the lowest values, up to a value.
+  local function lowest(class, upTo, count, ...)
+    return call('ZRANGEBYSCORE', key, base[class], base[class] + upTo, 'LIMIT', 0, count, ...)
+  end
+
+  -- The lowest value of a class.
+  local function firstOf(class)
+    local score = lowest(class, width - 1, 1, 'WITHSCORES')[2]
+    return score and tonumber(score) - base[class] or width
+  end
+
+  local function dropOverdue(class)
+    local overdue = lowest(class, now, batch)
+    for _, member in ipairs(overdue) do remove(member:sub(2)) end
+    sem.workLeft = sem.workLeft or #overdue == batch
+    return firstOf(class)
+  end
+
   local function revoke(id)
     local score = call('ZSCORE', key, 'H' .. id)
     if not score then return 'unknown' end
-    notify(clientOf(id), 'revoke', id, tonumber(score) - base.H)
-    return release(id)
+    local _, _, owner = partsOf(id)
+    notify(owner, 'revoke', id, tonumber(score) - base.H)
+    return remove(id)
   end
 
   -- As long as nothing was granted, a holder can be unknown only because the data was lost: it still holds.
@@ -300,38 +296,42 @@ local function makeRest()
     if fence == 0 or sem.graceEnd == 0 then return 'unknown' end
     if late then return 'late' end
     sem.token = max(sem.token, fence)
-    hold(id, duration, weightOf(id), fence)
+    sem.used = sem.used + partsOf(id)
+    lease(id, duration, base.H + fence, 'H' .. id)
     return format('held %.0f', fence)
   end
 
   local function resize(capacity)
     if late then return 'late' end
     sem.changed, sem.headMayFit = true, true
-    sem.capacity = capacity
+    sem.capacity = tonumber(capacity)
     return 'resized'
   end
 
   local function reset()
     if late then return 'late' end
     local clients = {}
-    for _, member in ipairs(call('ZRANGEBYSCORE', key, base.L, '+inf')) do clients[clientOf(member:sub(2))] = true end
+    for _, member in ipairs(lowest('L', width - 1, -1)) do
+      local _, _, owner = partsOf(member:sub(2))
+      clients[owner] = true
+    end
     local fence = nextToken()
     for receiver in pairs(clients) do notify(receiver, 'reset', '*', fence) end
-    -- The counters stay: a key that vanished half-way could not be written again while its slot moves.
     call('ZREMRANGEBYSCORE', key, base.Q, '+inf')
     sem.used, sem.waiting, sem.capacity, sem.graceEnd = 0, 0, 0, 0
+    sem.leaseDue, sem.giveUpDue = width, width
     sem.changed, sem.workLeft = true, false
     return format('reset %.0f', fence)
   end
 
   local function list(class, count)
-    local found = lowest(class, width - 1, min(count, 1000), 'WITHSCORES')
+    local found = lowest(class, width - 1, min(tonumber(count), 1000), 'WITHSCORES')
     local listed = {}
     for i = 1, #found, 2 do
       local id = found[i]:sub(2)
       local leaseEnd = tonumber(call('ZSCORE', key, 'L' .. id)) - base.L
       local value = tonumber(found[i + 1]) - base[class]
-      listed[#listed + 1] = format('%s:%.0f:%.0f:%.0f', id, weightOf(id), value, leaseEnd - now)
+      listed[#listed + 1] = format('%s:%.0f:%.0f:%.0f', id, partsOf(id), value, leaseEnd - now)
     end
     return concat(listed, ';')
   end
@@ -341,7 +341,10 @@ local function makeRest()
     return numbers .. list('H', count) .. ' ' .. list('Q', count)
   end
 
-  return { revoke = revoke, recover = recover, resize = resize, reset = reset, look = look }
+  return {
+    revoke = revoke, recover = recover, resize = resize, reset = reset, look = look, dropOverdue = dropOverdue,
+    firstOf = firstOf
+  }
 end
 
 local rest
@@ -350,27 +353,10 @@ local function the(operation)
   return rest[operation]
 end
 
-local function serve(operation, first, second, third, fourth)
-  if operation == 'acquire' then
-    local id, duration = first, tonumber(second)
-    return renew(id, duration) or acquire(id, duration, tonumber(third), tonumber(fourth))
-  elseif operation == 'release' then
-    return release(first)
-  elseif operation == 'keep' then
-    local id, duration = first, tonumber(second)
-    return renew(id, duration) or the('recover')(id, duration, tonumber(third))
-  elseif operation == 'revoke' then
-    return the('revoke')(first)
-  elseif operation == 'reset' then
-    return the('reset')()
-  end
-  return the(operation)(tonumber(first))
-end
-
 -- The call --------------------------------------------------------------------------------------------------------
 
-if sem.used > 0 or sem.waiting > 0 then dropOverdue('L') end
-if sem.waiting > 0 then dropOverdue('G') end
+if now >= sem.leaseDue then sem.leaseDue = the('dropOverdue')('L') end
+if now >= sem.giveUpDue then sem.giveUpDue = the('dropOverdue')('G') end
 
 local results = {}
 at = firstOperation
@@ -378,22 +364,32 @@ while at <= #ARGV do
   local operation = ARGV[at]
   -- Releases that come together free their permits together. Everything else finds the queue served.
   if sem.headMayFit and operation ~= 'release' then serveQueue() end
-  results[#results + 1] = serve(operation, ARGV[at + 1], ARGV[at + 2], ARGV[at + 3], ARGV[at + 4])
+  local id, duration, third = ARGV[at + 1], tonumber(ARGV[at + 2]), tonumber(ARGV[at + 3])
+  local result
+  if operation == 'release' then result = remove(id)
+  elseif operation == 'acquire' then result = renew(id, duration) or acquire(id, duration, third, tonumber(ARGV[at + 4]))
+  elseif operation == 'keep' then result = renew(id, duration) or the('recover')(id, duration, third)
+  else result = the(operation)(id) end
+  results[#results + 1] = result
   at = at + 1 + arguments[operation]
 end
 if sem.headMayFit then serveQueue() end
 
--- Numbers go to Redis as they are: it prints an argument with 17 digits, which keeps them exact. `..` would not.
+local chance = -1
+if sem.waiting > 0 then
+  if sem.leasesMoved then sem.leaseDue = the('firstOf')('L') end
+  chance = sem.graceEnd > 0 and min(sem.leaseDue, sem.graceEnd) - now or sem.leaseDue - now
+  if sem.workLeft then chance = 0 end
+end
+
 if sem.changed then
-  local values = { sem.used, sem.waiting, sem.token, now, lag, sem.capacity, sem.graceEnd }
-  local changes = {}
-  for index = 1, #counters do
-    if values[index] ~= counter(index) then
-      changes[#changes + 1] = base.counter + values[index]
-      changes[#changes + 1] = counters[index]
-    end
+  local new = 'C' .. struct.pack(counters, sem.used, sem.waiting, sem.token, sem.capacity, now, lag, sem.graceEnd,
+    sem.leaseDue, sem.giveUpDue, sem.workLeft and 1 or 0)
+  if new ~= stored then
+    -- In this order, for a key that vanished half-way could not be written again while its slot moves.
+    call('ZADD', key, counterScore, new)
+    if stored then call('ZREM', key, stored) end
   end
-  if #changes > 0 then call('ZADD', key, unpack(changes)) end
 
   -- Its life is renewed once a minute, or when a lease might outlive it: cheaper than in every call, here and for
   -- replicas.
@@ -411,11 +407,4 @@ for receiver, list in pairs(notices) do
   if publish ~= '' and receiver ~= client then redis.pcall(publish, key .. ':' .. receiver, concat(list, ',')) end
 end
 
-local chance = -1
-if sem.waiting > 0 and sem.workLeft then chance = 0
-elseif sem.waiting > 0 then
-  local firstEnd = tonumber(lowest('L', width - 1, 1, 'WITHSCORES')[2]) - base.L
-  if sem.graceEnd > 0 then chance = min(firstEnd, sem.graceEnd) - now else chance = firstEnd - now end
-end
-
-return format('%.0f %.0f\n', serverTime, chance) .. concat(notices[client], ',') .. '\n' .. concat(results, ',')
+return format('%.0f %.0f\n%s\n%s', serverTime, chance, concat(notices[client], ','), concat(results, ','))

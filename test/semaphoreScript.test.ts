@@ -111,40 +111,47 @@ describe("lua/semaphore.lua", () => {
     it.each<readonly [mistake: string, from: string, to: string]>([
       ["newcomers pass the queue", "if sem.waiting == 0 and sem.used", "if sem.used"],
       ["one permit too many", "if sem.used + weight > capacity then", "if sem.used + weight > capacity + 1 then"],
-      ["leases never end", "if sem.used > 0 or sem.waiting > 0 then dropOverdue('L') end", ""],
-      ["nobody gives up", "if sem.waiting > 0 then dropOverdue('G') end", ""],
+      ["leases never end", "if now >= sem.leaseDue then", "if false then"],
+      ["a lease is looked at too late", "min(sem.leaseDue, ends)", "sem.leaseDue"],
+      ["all leases are taken to end later", "return firstOf(class)", "return width"],
+      ["leases that moved are not looked at", "if sem.leasesMoved then", "if false then"],
+      ["nobody gives up", "if now >= sem.giveUpDue then", "if false then"],
+      ["who gives up soon is looked at too late", "min(sem.giveUpDue, ends)", "sem.giveUpDue"],
       ["a second release frees again", "if removed == 0 then return", "if removed == 3 then return"],
       ["leaving is not counted", "sem.waiting = sem.waiting - 1", ""],
       ["a holder still gives up", "'Q' .. id, 'G' .. id)", "'Q' .. id)"],
-      ["a release serves nobody", "  sem.headMayFit = true\n  return remove(id)", "  return remove(id)"],
-      ["who loses a permit is not told", "  notify(clientOf(id), 'revoke', id, tonumber(score) - base.H)\n", ""],
+      ["a release serves nobody", "  sem.headMayFit = true\n  if removed", "  if removed"],
+      ["who loses a permit is not told", "  notify(owner, 'revoke', id, tonumber(score) - base.H)\n", ""],
       [
         "a place in the queue is revoked",
         "local score = call('ZSCORE', key, 'H' .. id)",
         "local score = call('ZSCORE', key, 'L' .. id)"
       ],
       ["a resize serves nobody", "sem.changed, sem.headMayFit = true, true", "sem.changed = true"],
-      ["an old ticket at the head waits", "  sem.headMayFit = true\n  sem.token", "  sem.token"],
+      ["an old ticket at the head waits", "    sem.headMayFit = true\n  end", "  end"],
       ["old tickets are given again", "sem.token = max(sem.token, ticket)", ""],
       ["a fencing token comes twice", "max(sem.token + 1, now)", "max(sem.token, now)"],
       ["fencing tokens ignore the time", "max(sem.token + 1, now)", "sem.token + 1"],
       ["lost permits come back", "if fence == 0 or sem.graceEnd == 0 then", "if fence == 0 then"],
       ["recovered fencing tokens come again", "sem.token = max(sem.token, fence)", ""],
-      ["grants during the grace", "return sem.graceEnd > 0 or sem.workLeft", "return sem.workLeft"],
-      ["grants before all overdue are gone", "return sem.graceEnd > 0 or sem.workLeft", "return sem.graceEnd > 0"],
+      ["grants during the grace", "sem.waiting == 0 or sem.graceEnd > 0 or", "sem.waiting == 0 or"],
+      ["newcomers hold during the grace", "<= capacity and sem.graceEnd == 0", "<= capacity"],
+      ["grants before all overdue are gone", "sem.graceEnd > 0 or sem.workLeft then", "sem.graceEnd > 0 then"],
+      ["newcomers hold before all overdue are gone", "and not sem.workLeft then", "then"],
       ["the grace is a second short", "(tonumber(uptime) - 1)", "tonumber(uptime)"],
-      ["the grace never ends", "if sem.graceEnd <= now then sem.graceEnd = 0 end", ""],
-      ["the end of the grace is no chance", "if sem.graceEnd > 0 then chance =", "if false then chance ="],
-      ["nobody looks after the grace", "headMayFit = true, -- ", "headMayFit = false, -- "],
+      ["the grace never ends", "if sem.graceEnd > 0 and sem.graceEnd <= now then", "if false then"],
+      ["the end of the grace is no chance", "sem.graceEnd > 0 and min(sem.leaseDue, sem.graceEnd) - now or", ""],
+      ["nobody looks after the grace", "sem.graceEnd, sem.headMayFit = 0, true", "sem.graceEnd = 0"],
+      ["nobody goes on with work that was left", "headMayFit = unserved == 1", "headMayFit = false"],
       ["late requests are served", "late = notAfter > 0 and serverTime > notAfter", "late = false"],
-      ["time runs backwards", "max(counter(5), clock - serverTime)", "0"],
-      ["the lag is forgotten", "sem.token, now, lag,", "sem.token, now, counter(5),"],
-      ["a waiter that asks again waits twice", "if found[2] then", "if false then"],
-      ["a holder that asks again holds twice", "if found[1] then", "if false then"],
+      ["time runs backwards", "max(lag, clock - serverTime)", "0"],
+      ["the lag is forgotten", "sem.capacity, now, lag,", "sem.capacity, now, 0,"],
+      ["a waiter that asks again waits twice", "if not found[1] and not found[2] then", "if not found[1] then"],
+      ["a holder that asks again holds twice", "if not found[1] and not found[2] then", "if not found[2] then"],
       [
         "a keep extends nothing",
-        "    lease(id, duration)\n    return format('held %.0f', tonumber",
-        "    return format('held %.0f', tonumber"
+        "  lease(id, duration)\n  if found[1] then",
+        "  sem.changed = true\n  if found[1] then"
       ],
       ["a reset gives no new fencing token", "local fence = nextToken()", "local fence = sem.token"],
       [
@@ -160,10 +167,10 @@ describe("lua/semaphore.lua", () => {
       ["trying waits", "if giveUp == 0 then return 'busy' end", ""],
       [
         "a waiter that became too large blocks",
-        "    remove(id)\n    notify(clientOf(id), 'refuse'",
-        "    if true then return false end\n    notify(clientOf(id), 'refuse'"
+        "        remove(id)\n        notify(owner, 'refuse', id, capacity)",
+        "        return"
       ],
-      ["resize is ignored", "if sem.capacity > 0 then return sem.capacity end", ""],
+      ["resize is ignored", "sem.capacity > 0 and sem.capacity or", ""],
       ["others are not told", "notices[receiver] = list", ""],
       ["numbers are rounded", "'%s %s %.0f'", "'%s %s %.15g'"],
       ["a release waits for the queue", "if sem.headMayFit and operation ~= 'release' then", "if sem.headMayFit then"],
@@ -249,6 +256,17 @@ describe("lua/semaphore.lua", () => {
     }
     assert.strictEqual(calls, 5000 / 200 + 1)
     assert.match(String(answer.notices), /^grant 1\.1\.b\.1 \d+$/)
+    await redis.del(key)
+  })
+
+  it("forgets when leases end, and that work is left, with those whom a reset sends away", async () => {
+    const key = `${freshKeyPrefix()}{away}`
+    const now = 1_790_000_000 * second
+    const requests = Array.from({ length: 1000 }, (_, serial) => acquire(`1.1.a.${serial}`))
+    await run(redis, key, { now }, ...requests)
+    const late = { now: now + 2 * minute }
+    const answer = await run(redis, key, late, { _tag: "reset" }, acquire("1.1.a.x"), acquire("1.1.a.y"))
+    assert.deepStrictEqual([answer.next, codes(answer)], [minute, ["reset", "held", "queued"]])
     await redis.del(key)
   })
 

@@ -127,6 +127,32 @@ const hold = (limiter: SemaphoreLimiter, permits = 1) =>
     }
   })
 
+/** Work with the only permit goes on while Redis is away for longer than its lease; then Redis counts it again. */
+const outliveLease = Effect.fnUntraced(function* (
+  limiter: SemaphoreLimiter,
+  { leave, comeBack }: Record<"leave" | "comeBack", Effect.Effect<void>>
+) {
+  const holder = yield* hold(limiter)
+  yield* holder.begun
+  yield* leave
+  yield* Effect.sleep("1 second")
+  yield* comeBack
+  yield* untilHeld(limiter, 1)
+  return holder
+})
+
+/** It stands still for a while, and keeps its data. */
+const standstill = (limiter: SemaphoreLimiter, server: RedisServer) => ({
+  leave: stop(limiter, server),
+  comeBack: goOn(limiter, server)
+})
+
+/** It loses its data. */
+const restart = (limiter: SemaphoreLimiter, server: RedisServer) => ({
+  leave: Effect.andThen(server.kill, untilAway(limiter)),
+  comeBack: Effect.andThen(server.start({ empty: true }), untilBack(limiter))
+})
+
 const untilHeld = (limiter: SemaphoreLimiter, held: number, waiting = 0) =>
   until(Effect.map(limiter.state, (state) => state.held === held && state.waiting === waiting))
 
@@ -244,12 +270,7 @@ describe("a semaphore of one process that takes a share while Redis is away", { 
     withLimiter({ capacity: 1, expiry: 600, whenAway: { local: 1 } }, (limiter, server) =>
       Effect.gen(function* () {
         const other = yield* makeLimiter(server, { capacity: 1 })
-        const holder = yield* hold(limiter)
-        yield* holder.begun
-        yield* stop(limiter, server)
-        yield* Effect.sleep("1 second")
-        yield* goOn(limiter, server)
-        yield* untilHeld(limiter, 1)
+        const holder = yield* outliveLease(limiter, standstill(limiter, server))
         assert.isTrue(Option.isNone(yield* other.withPermitsIfAvailable(1)(Effect.void)))
         // It is renewed as any other.
         yield* Effect.sleep("1 second")
@@ -263,14 +284,7 @@ describe("a semaphore of one process that takes a share while Redis is away", { 
   it.live("lets such work go on over a restart without data too", () =>
     withLimiter({ capacity: 1, expiry: 600, whenAway: { local: 1 } }, (limiter, server) =>
       Effect.gen(function* () {
-        const holder = yield* hold(limiter)
-        yield* holder.begun
-        yield* server.kill
-        yield* untilAway(limiter)
-        yield* Effect.sleep("1 second")
-        yield* server.start({ empty: true })
-        yield* untilBack(limiter)
-        yield* untilHeld(limiter, 1)
+        const holder = yield* outliveLease(limiter, restart(limiter, server))
         yield* holder.end
         yield* untilHeld(limiter, 0)
       })
@@ -281,12 +295,7 @@ describe("a semaphore of one process that takes a share while Redis is away", { 
     withLimiter({ capacity: 1, expiry: 600, whenAway: { local: 1 } }, (limiter, server) =>
       Effect.gen(function* () {
         const other = yield* makeLimiter(server, { capacity: 1 })
-        const holder = yield* hold(limiter)
-        yield* holder.begun
-        yield* stop(limiter, server)
-        yield* Effect.sleep("1 second")
-        yield* goOn(limiter, server)
-        yield* untilHeld(limiter, 1)
+        const holder = yield* outliveLease(limiter, standstill(limiter, server))
         yield* other.reset
         assert.strictEqual((yield* Effect.flip(Fiber.join(holder.fiber)))._tag, "PermitLost")
       })
@@ -407,7 +416,7 @@ describe("a semaphore of one process that takes a share while Redis is away", { 
     }).pipe(Effect.provideService(References.MinimumLogLevel, "Error"), Effect.scoped)
   )
 
-  it.live("does so for each key", () =>
+  it.live("has a share of each key's permits", () =>
     Effect.gen(function* () {
       const server = yield* startServer()
       const layer = redisSemaphoreLayer({ awayAfter, whenAway: { local: 0.5 } }).pipe(

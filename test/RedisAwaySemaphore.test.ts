@@ -245,7 +245,9 @@ describe("a semaphore of one process that takes a share while Redis is away", { 
             const begun = yield* now
             const error = yield* Effect.flip(limiter.withPermits(permits)(Effect.void))
             assert.strictEqual(error._tag, "BackendError")
-            assert.approximately((yield* now) - begun, 400, 150)
+            const took = (yield* now) - begun
+            assert.isAtLeast(took, 399)
+            assert.isBelow(took, 1400) // a busy machine may be late
             yield* server.resume
           })
         )

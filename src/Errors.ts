@@ -90,7 +90,7 @@ export class InvalidOptions extends Schema.TaggedError<InvalidOptions>("steindam
   rule: Schema.String
 }) {
   override get message(): string {
-    return `Invalid ${this.field} for limiter "${this.name}": ${show(this.value)} (must be ${this.rule})`
+    return `Invalid ${this.field} for limiter "${cut(this.name)}": ${show(this.value)} (must be ${this.rule})`
   }
 
   override [NodeInspectSymbol](): Error {
@@ -199,9 +199,15 @@ const printable = ({ _tag, message, stack = "", cause, ...fields }: Error & { re
   return printed
 }
 
+const mostShown = 100
+
+/** A key that is too long may be whatever somebody has sent: it doesn't belong into a message as a whole. */
+const cut = (text: string): string => (text.length > mostShown ? `${text.slice(0, mostShown)}…` : text)
+
 const show = (value: unknown): string => {
-  if (typeof value === "string") return JSON.stringify(value)
-  if (typeof value === "object" && value !== null && !Duration.isDuration(value))
-    return Object.prototype.toString.call(value)
-  return String(value)
+  if (typeof value === "string") return JSON.stringify(cut(value))
+  if (Duration.isDuration(value)) return Duration.format(value)
+  const isOpaque =
+    typeof value === "function" || (typeof value === "object" && value !== null && !(value instanceof Date))
+  return isOpaque ? Object.prototype.toString.call(value) : String(value)
 }

@@ -31,7 +31,7 @@ type Response = HttpServerResponse.HttpServerResponse
 export interface RateLimitOptions {
   /** The key of a request, for a limiter by key. Default: `keyByAddress`. */
   readonly key?: ((request: Request) => string) | undefined
-  /** How many tokens or permits a request takes. Default: 1. */
+  /** How many tokens or permits a request takes. More than there ever are is a defect. Default: 1. */
   readonly cost?: ((request: Request) => number) | undefined
   /** Lets requests wait up to the limiter's `maxSleep` before they are refused. Default: false. */
   readonly wait?: boolean | undefined

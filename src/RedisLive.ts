@@ -46,6 +46,21 @@ const checked = (options: RedisLayerOptions): Effect.Effect<RedisLayerConfig, In
 /**
  * Token buckets in Redis, decided there by one script on the server's own clock. Requests of one process that come at
  * the same time share a round trip.
+ *
+ * @example
+ * ```ts
+ * import { Effect, Layer } from "effect"
+ * import { TokenBucket } from "steindamm"
+ * import { RedisClient, RedisTokenBucketLive } from "steindamm/redis"
+ *
+ * const live = RedisTokenBucketLive.pipe(Layer.provide(RedisClient.layerConfig()))
+ *
+ * const program = TokenBucket.make({ name: "mail", capacity: 10 }).pipe(
+ *   Effect.flatMap((limiter) => limiter.withPermit(Effect.succeed("sent")))
+ * )
+ *
+ * Effect.runPromise(program.pipe(Effect.provide(live))).then(console.log)
+ * ```
  */
 export const RedisTokenBucketLive: Layer.Layer<TokenBucket, never, RedisClient> = Layer.effect(
   TokenBucket,
@@ -55,6 +70,21 @@ export const RedisTokenBucketLive: Layer.Layer<TokenBucket, never, RedisClient> 
 /**
  * Semaphores in Redis: a lease for each holder, renewed while it lives; strict order of arrival over all processes;
  * and a message to whoever is next.
+ *
+ * @example
+ * ```ts
+ * import { Effect, Layer } from "effect"
+ * import { Semaphore } from "steindamm"
+ * import { RedisClient, RedisSemaphoreLive } from "steindamm/redis"
+ *
+ * const live = RedisSemaphoreLive.pipe(Layer.provide(RedisClient.layerConfig()))
+ *
+ * const program = Semaphore.make({ name: "disk", capacity: 10 }).pipe(
+ *   Effect.flatMap((limiter) => limiter.withPermit(Effect.succeed("written")))
+ * )
+ *
+ * Effect.runPromise(program.pipe(Effect.provide(live))).then(console.log)
+ * ```
  */
 export const RedisSemaphoreLive: Layer.Layer<Semaphore, never, RedisClient> = Layer.effect(Semaphore, makeSemaphores())
 

@@ -1,7 +1,13 @@
 /**
  * Limiters whose state is in Redis, shared by every process that uses it. Needs `ioredis`.
  */
-export { RedisClient, type RedisClientConfig, type RedisClientOptions, type RedisSubscription } from "./RedisClient.ts"
+export {
+  RedisClient,
+  type RedisClientConfig,
+  type RedisClientOptions,
+  type RedisClientSettings,
+  type RedisSubscription
+} from "./RedisClient.ts"
 export {
   type RedisLayerOptions,
   RedisLive,

@@ -1,3 +1,6 @@
+import { mkdtempSync, rmSync } from "node:fs"
+import { tmpdir } from "node:os"
+import { join } from "node:path"
 import { assert, describe, it } from "@effect/vitest"
 import { Deferred, Effect, Fiber, Layer, Schema, type Scope } from "effect"
 import { Semaphore, type SemaphoreLimiter, TokenBucket } from "steindamm"
@@ -399,6 +402,20 @@ describe("steindamm", () => {
       const env = { REDIS_URL: inject("redisUrl") }
       const ended = yield* Effect.promise(() => runToEnd([...steindamm, "inspect", "nobody"], { env }))
       assert.include(failed(ended), env.REDIS_URL)
+    })
+  )
+
+  it.live("takes the path of a socket", () =>
+    Effect.gen(function* () {
+      const directory = yield* Effect.acquireRelease(
+        Effect.sync(() => mkdtempSync(join(tmpdir(), "steindamm-"))),
+        (directory) => Effect.sync(() => rmSync(directory, { recursive: true }))
+      )
+      const path = join(directory, "redis.sock")
+      yield* startServer({ config: { unixsocket: path } })
+      const { run } = backend(path)
+      assert.include(failed(yield* run("inspect", "nobody")), path)
+      assert.include(succeeded(yield* run("top")), path)
     })
   )
 

@@ -34,6 +34,31 @@ describe("an error that is printed", () => {
   })
 })
 
+describe("the message of InvalidOptions", () => {
+  const messageOf = (value: unknown) =>
+    new InvalidOptions({ name: "api", field: "capacity", value, rule: "a number" }).message
+
+  it("shows values that are short", () => {
+    assert.include(messageOf("5"), `: "5" (must be a number)`)
+    assert.include(messageOf(Number.NaN), ": NaN (")
+    assert.include(messageOf(Duration.seconds(5)), ": 5s (")
+    assert.include(messageOf(Symbol("five")), ": Symbol(five) (")
+    assert.match(messageOf(new Date("2050-06-01T12:00:00Z")), /: \w+ Jun 01 2050/)
+  })
+
+  it("doesn't repeat what is long, and may be a stranger's or a secret", () => {
+    const long = "x".repeat(10_000)
+    const { message } = new InvalidOptions({ name: long, field: "key", value: long, rule: "short" })
+    assert.isBelow(message.length, 300)
+    assert.include(message, `"${"x".repeat(100)}…"`)
+    assert.include(
+      messageOf(() => "secret"),
+      ": [object Function] ("
+    )
+    assert.include(messageOf({ password: "secret" }), ": [object Object] (")
+  })
+})
+
 describe("the message of MaxSleepExceeded", () => {
   it("tells waits to the millisecond, rounded up", () => {
     assert.include(errors[2]?.message, "sleep 1s 501ms, and maxSleep is 100ms")

@@ -5,7 +5,7 @@ import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
 import { defaultUrl } from "../internal/defaultUrl.ts"
-import { isRedisUrl, isSentinelUrl } from "../internal/redisAddress.ts"
+import { isAddress, isRedisUrl, isSentinelUrl } from "../internal/redisAddress.ts"
 import { misuse, type Problem } from "./problem.ts"
 
 export interface RedisAddress {
@@ -17,12 +17,13 @@ export interface RedisAddress {
 export const redisAddress = (redis: Option.Option<string>, isCluster: boolean): Effect.Effect<RedisAddress, Problem> =>
   Effect.gen(function* () {
     const text = Option.isSome(redis) ? redis.value : Redacted.value(yield* Effect.orDie(defaultUrl))
-    if (isSentinelUrl(text) && !isCluster) return { urls: [text], isCluster }
+    const isOne = isSentinelUrl(text) || !text.includes(",")
+    if (isOne && isAddress(text) && !isCluster) return { urls: [text], isCluster }
     const [first = "", ...others] = text.split(",").map((url) => url.trim())
     const wrong = [first, ...others].find((url) => !isRedisUrl(url))
     if (wrong !== undefined) {
       return yield* misuse(
-        `"${withoutCredentials(wrong)}" is not a URL of Redis: write redis://host:port, rediss://host:port or redis-sentinel://host:port,host:port#group`
+        `"${withoutCredentials(wrong)}" is not a URL of Redis: write redis://host:port, rediss://host:port, redis-sentinel://host:port,host:port#group or the path of a socket`
       )
     }
     return { urls: [first, ...others], isCluster: isCluster || others.length > 0 }

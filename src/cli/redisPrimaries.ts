@@ -4,6 +4,7 @@
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
 import { Cluster, Redis } from "ioredis"
+import { isRedisUrl } from "../internal/redisAddress.ts"
 import { isReply } from "../internal/redisFailure.ts"
 import { sentinelOptions } from "../internal/sentinelUrl.ts"
 import { type Problem, problem } from "./problem.ts"
@@ -69,7 +70,7 @@ const visit = <Client extends Redis | Cluster>(
 const unlessForbidden = (error: Error): string | Promise<never> =>
   error.message.startsWith("NOPERM") ? "" : Promise.reject(error)
 
-/** The address as it turns out: a server that is a node of a cluster is asked as one. */
+/** The address as it turns out: a server that is a node of a cluster is asked as one, if it is reached as others are. */
 export const recognized = (address: RedisAddress): Effect.Effect<RedisAddress, Problem> =>
   address.isCluster
     ? Effect.succeed(address)
@@ -77,7 +78,7 @@ export const recognized = (address: RedisAddress): Effect.Effect<RedisAddress, P
         Effect.gen(function* () {
           const server = yield* visit(address, () => openServer(address.urls[0]))
           const info = yield* ask(address, () => server.info("cluster").catch(unlessForbidden))
-          return { ...address, isCluster: /cluster_enabled:1/.test(info) }
+          return { ...address, isCluster: /cluster_enabled:1/.test(info) && isRedisUrl(address.urls[0]) }
         })
       )
 

@@ -302,6 +302,19 @@ const randomOperation = (random: Random, bucket: Simulated): Operation => {
   return { _tag: "reset" }
 }
 
+const randomOperations = (random: Random, bucket: Simulated): ReadonlyArray<Operation> => {
+  const list: Array<Operation> = []
+  for (let count = random.chance(0.2) ? random.integer(2, 6) : 1; count > 0; count--) {
+    const last = list.at(-1)
+    const again = last?._tag === "reserve" && random.chance(0.4)
+    list.push(again ? last : randomOperation(random, bucket))
+  }
+  return list
+}
+
+/** A reservation is given back to its own bucket. */
+const mayBeAskedOfAll = ({ _tag }: Operation): boolean => _tag !== "giveBack"
+
 const remember = (bucket: Simulated, operations: ReadonlyArray<Operation>, reply: ReadonlyArray<number>): void => {
   let at = 1
   for (const operation of operations) {
@@ -370,13 +383,15 @@ describe("lua/token-bucket.lua", () => {
     let returned = 0
     let together = 0
     let heldOff = 0
+    let alike = 0
     for (let seed = 1; operations < fuzzOperations; seed++) {
       const random = seeded(seed)
+      const rulesOfAll = random.chance(0.3) ? randomRules(random) : undefined
       const buckets = Array.from(
         { length: random.integer(1, 4) },
         (_, index): Simulated => ({
           key: `${prefix}{${seed}}${index}`,
-          rules: randomRules(random),
+          rules: rulesOfAll ?? randomRules(random),
           state: undefined,
           reservations: []
         })
@@ -391,16 +406,15 @@ describe("lua/token-bucket.lua", () => {
         if (random.chance(0.005)) now += 3600 * million
         const used = buckets.filter(() => random.chance(0.6))
         if (used.length === 0) continue
+        let before: { readonly rules: Bucket.Rules; readonly list: ReadonlyArray<Operation> } | undefined
         const work = used.map((bucket) => {
           const index = buckets.indexOf(bucket)
           const rules = random.chance(0.03) ? (alternative[index] ?? bucket.rules) : bucket.rules
-          const capped = { ...bucket, rules }
-          const list: Array<Operation> = []
-          for (let count = random.chance(0.2) ? random.integer(2, 6) : 1; count > 0; count--) {
-            const last = list.at(-1)
-            const again = last?._tag === "reserve" && random.chance(0.4)
-            list.push(again ? last : randomOperation(random, capped))
-          }
+          const mayBeAlike = before?.rules === rules && before.list.every(mayBeAskedOfAll)
+          const same = mayBeAlike && random.chance(0.7) ? before?.list : undefined
+          const list = same ?? randomOperations(random, { ...bucket, rules })
+          before = { rules, list }
+          if (same !== undefined) alike++
           operations += list.length
           const decided = decide(bucket.state, rules, now, list)
           remember(bucket, list, decided.reply)
@@ -462,11 +476,12 @@ describe("lua/token-bucket.lua", () => {
       await Promise.all(calls)
       await redis.del(...buckets.map(({ key }) => key))
     }
-    console.log(JSON.stringify({ operations, refused, waited, returned, together, heldOff }))
+    console.log(JSON.stringify({ operations, refused, waited, returned, together, heldOff, alike }))
     assert.isAbove(refused, operations / 100)
     assert.isAbove(waited, operations / 100)
     assert.isAbove(returned, operations / 100)
     assert.isAbove(heldOff, operations / 100)
+    assert.isAbove(alike, operations / 100)
   })
 
   const rules: Bucket.Rules = {

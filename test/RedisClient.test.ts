@@ -409,6 +409,27 @@ describe("options", () => {
     })
   )
 
+  it.live("name a database that Redis refuses, and no call reaches another one", () =>
+    Effect.gen(function* () {
+      const server = yield* startServer()
+      const call = Effect.gen(function* () {
+        const failed = Effect.flip(run(count, ["key"], { within: "20 seconds" }))
+        const { reason, cause } = yield* failed
+        assert.strictEqual(reason, "Unknown")
+        assert.include(String(cause), "out of range")
+        // It is connected to again and again, but not in haste.
+        yield* Effect.sleep("500 millis")
+        assert.strictEqual((yield* failed).reason, "Unknown")
+        const redis = yield* EffectRedis.Redis
+        yield* Effect.flip(redis.send("INCR", "key"))
+      })
+      yield* call.pipe(Effect.provide(quiet(RedisClient.layer({ url: `${server.url}/99` }))))
+      assert.strictEqual(yield* server.command("DBSIZE"), 0)
+      const connections = /total_connections_received:(\d+)/.exec(String(yield* server.command("INFO", "stats")))
+      assert.isBelow(Number(connections?.[1]), 30)
+    })
+  )
+
   it.live("never fail the layer because Redis is away", () => build(RedisClient.layer({ host: "127.0.0.1", port: 1 })))
 })
 

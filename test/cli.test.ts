@@ -405,6 +405,13 @@ describe("steindamm", () => {
     })
   )
 
+  it.live("says so if Redis refuses the database", () =>
+    Effect.gen(function* () {
+      const { run } = backend(`${inject("redisUrl")}/99`)
+      assert.include(failed(yield* run("top")), "refuses: ERR DB index is out of range")
+    })
+  )
+
   it.live("takes the path of a socket", () =>
     Effect.gen(function* () {
       const directory = yield* Effect.acquireRelease(

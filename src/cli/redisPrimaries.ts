@@ -5,6 +5,7 @@ import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
 import { Cluster, Redis } from "ioredis"
 import { isRedisUrl } from "../internal/redisAddress.ts"
+import { connectToDatabase } from "../internal/redisConnection.ts"
 import { isReply } from "../internal/redisFailure.ts"
 import { sentinelOptions } from "../internal/sentinelUrl.ts"
 import { type Problem, problem } from "./problem.ts"
@@ -62,7 +63,11 @@ const visit = <Client extends Redis | Cluster>(
       client.on("error", (error) => {
         trouble = error
       })
-      return ask(address, () => client.connect().catch((error) => Promise.reject(trouble ?? error)))
+      return ask(address, () =>
+        (client instanceof Redis ? connectToDatabase(client) : client.connect()).catch((error) =>
+          Promise.reject(trouble ?? error)
+        )
+      )
     })
   )
 

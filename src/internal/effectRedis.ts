@@ -6,7 +6,7 @@ import * as Effect from "effect/Effect"
 import * as Redis from "effect/persistence/Redis"
 import type * as Scope from "effect/Scope"
 import type { Redis as Client, Cluster } from "ioredis"
-import { isCluster, plainOptions, type RedisConnection } from "./redisConnection.ts"
+import { connectToDatabase, isCluster, plainOptions, type RedisConnection } from "./redisConnection.ts"
 import type { Failure } from "./redisFailure.ts"
 import { makeSubscriptions } from "./redisSubscriptions.ts"
 
@@ -100,7 +100,7 @@ const reserved = ({ client, settings }: RedisConnection): Effect.Effect<Client |
     own.on("error", () => {})
     return Effect.as(
       Effect.onError(
-        attempt(() => own.connect()),
+        attempt(() => (isCluster(own) ? own.connect() : connectToDatabase(own))),
         () => Effect.sync(() => own.disconnect())
       ),
       own as Client | Cluster

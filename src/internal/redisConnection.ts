@@ -14,7 +14,7 @@ import { Command } from "ioredis"
 import type { RedisScript } from "../RedisScript.ts"
 import { Deadlines, type Waiting } from "./deadlines.ts"
 import type { Node } from "./linkedList.ts"
-import { Failure, failedReply, isNoScript, isReply, meaningOf } from "./redisFailure.ts"
+import { Failure, failedReply, isNoScript, isRefusedDatabase, isReply, meaningOf } from "./redisFailure.ts"
 import { monotonicMicros } from "./time.ts"
 
 export interface ConnectionSettings {
@@ -51,6 +51,18 @@ export const plainOptions = (settings: ConnectionSettings) => ({
   stringNumbers: false,
   keyPrefix: ""
 })
+
+/** Connects, and not to database 0, as ioredis would, if the server refuses the one that is wanted. */
+export const connectToDatabase = async (client: Redis): Promise<void> => {
+  let refused: Error | undefined
+  client.on("error", (error) => {
+    if (isRefusedDatabase(error)) refused = error
+  })
+  await client.connect()
+  if (refused === undefined) return
+  client.disconnect()
+  throw refused
+}
 
 /** A client like `client`, with its own connections and on the terms of this module. */
 const ownClient = (client: Redis | Cluster, settings: ConnectionSettings): Redis | Cluster => {
@@ -216,6 +228,8 @@ export class RedisConnection {
   private trouble: Error | undefined
   /** Why the connection was given up, until there is another. */
   private whyLeft: Error | undefined
+  /** How often in a row the database that is wanted was refused. */
+  private refusals = 0
   private closed = false
   private readonly pausing = new Set<() => void>()
 
@@ -225,12 +239,21 @@ export class RedisConnection {
     const onTrouble = (error: Error) => {
       if (this.trouble === undefined) settings.onTrouble(error)
       this.trouble = error
+      if (!isRefusedDatabase(error)) return
+      this.refusals++
+      this.leave(error)
     }
     const onReady = () => {
+      if (!isCluster(this.client) && this.client.stream === this.left) return
+      this.refusals = 0
       if (this.trouble !== undefined) settings.onRecovery()
       this.trouble = undefined
       this.whyLeft = undefined
       this.endPauses()
+    }
+    // ioredis counts a connection whose database was refused as one that succeeded.
+    if (!isCluster(this.client)) {
+      this.client.options.retryStrategy = (times) => backoff(Math.max(times, this.refusals), settings.random)
     }
     this.client.on("error", onTrouble).on("node error", onTrouble).on("ready", onReady)
     if (isCluster(this.client)) {
@@ -350,7 +373,7 @@ export class RedisConnection {
   failureOf(error: Error, written: boolean): Failure {
     if (isReply(error)) {
       const failure = failedReply(error)
-      if (failure.reason === "ReadOnly") this.leaveReplica(error)
+      if (failure.reason === "ReadOnly") this.leave(error)
       return failure.reason === "WrongNode" && !isCluster(this.client)
         ? new Failure("WrongNode", "hopeless", error)
         : failure
@@ -363,14 +386,19 @@ export class RedisConnection {
     }
     // Why there is no connection: the server may have refused the handshake.
     const cause = this.trouble ?? this.whyLeft ?? error
+    if (isRefusedDatabase(cause)) return failedReply(cause)
     const [reason, outcome] = meaningOf(cause) ?? ["Unreachable", "notRun"]
     return new Failure(reason, outcome, cause)
   }
 
+  /** The connection that was given up. */
   private left: unknown
 
-  /** The primary is elsewhere now: reconnecting asks Sentinel or DNS for it. Once per connection is enough. */
-  private leaveReplica(error: Error): void {
+  /**
+   * Gives up a connection to what has become a replica: reconnecting asks Sentinel or DNS for the primary. Or one to
+   * another database than the one that is wanted. Once per connection is enough.
+   */
+  private leave(error: Error): void {
     if (isCluster(this.client) || this.left === this.client.stream) return
     this.left = this.client.stream
     this.whyLeft = error

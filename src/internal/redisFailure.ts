@@ -59,6 +59,10 @@ export const meaningOf = (error: Error): readonly [BackendErrorReason, Outcome] 
 /** Whether Redis answered with the error; otherwise it comes from ioredis. */
 export const isReply = (error: Error): boolean => error.name === "ReplyError"
 
+/** Whether the server refuses the database that a connection is to use: it has none of that number, or the user may not. */
+export const isRefusedDatabase = (error: Error & { readonly command?: { readonly name?: string } }): boolean =>
+  isReply(error) && error.command?.name === "select"
+
 export const isNoScript = (error: Error): boolean => isReply(error) && error.message.startsWith("NOSCRIPT")
 
 /** The meaning of an error reply to a script. */

@@ -388,6 +388,7 @@ describe("options", () => {
       const wrong = [
         ["url", RedisClient.layer({ url: "http://user:secret@localhost" })],
         ["url", RedisClient.layer({ url: Redacted.make("") })],
+        ["url", RedisClient.layer({ url: "redis://user:secret@localhost/staging" })],
         ["url", RedisClient.layer({ url: 6379 as never })],
         ["nodes", RedisClient.layer({ nodes: [] })],
         ["nodes", RedisClient.layer({ nodes: "redis://localhost" as never })],

@@ -49,6 +49,7 @@ describe("callers whose compiler checked nothing", () => {
       ["redis", { name: "github", redis: {} }],
       ["redis", { name: "github", redis: "localhost:6379" }],
       ["redis", { name: "github", redis: "" }],
+      ["redis", { name: "github", redis: "redis://localhost/staging" }],
       ["redis", { name: "github", redis: "redis://user:secret@host:port" }],
       ["keyPrefix", { name: "github", keyPrefix: "{all}" }],
       ["keyPrefix", { name: "github", keyPrefix: 1, redis: "redis://localhost" }],

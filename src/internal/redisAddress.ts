@@ -5,7 +5,9 @@ import type { IoredisClient } from "../promise.ts"
 import { isRecord } from "./options.ts"
 import { sentinelOptions } from "./sentinelUrl.ts"
 
-export const isRedisUrl = (text: string): boolean => /^rediss?:\/\/./.test(text) && URL.canParse(text)
+/** Of another path than a database's number ioredis would make database 0. */
+export const isRedisUrl = (text: string): boolean =>
+  /^rediss?:\/\/./.test(text) && URL.canParse(text) && /^\/?\d*$/.test(new URL(text).pathname)
 
 export const isSentinelUrl = (text: string): boolean => sentinelOptions(text) !== undefined
 
@@ -14,7 +16,7 @@ export const isClusterNode = (node: unknown): boolean =>
   typeof node === "string" ? isRedisUrl(node) || /^[^/]+$/.test(node) : typeof node === "number" || isRecord(node)
 
 export const addressRule =
-  "a URL that begins with redis:// or rediss://, or redis-sentinel://hosts#group, or the path of a socket"
+  "a URL such as redis://host:port/database, rediss://host:port or redis-sentinel://hosts#group, or the path of a socket"
 
 export const isAddress = (address: unknown): address is string =>
   typeof address === "string" && (isRedisUrl(address) || isSentinelUrl(address) || address.startsWith("/"))

@@ -3,10 +3,12 @@
  */
 import * as Effect from "effect/Effect"
 import { dual } from "effect/Function"
+import * as Result from "effect/Result"
 import * as Lock from "effect/Semaphore"
 import * as Stream from "effect/Stream"
 import type { InvalidOptions } from "./Errors.ts"
 import { guarding, type SingleLimiter } from "./internal/anyLimiter.ts"
+import { mapWithPermitConfig, throttleConfig } from "./internal/options.ts"
 import type { AnyJointLimiter, AnyLimiter, LimiterError } from "./Limiter.ts"
 import type { TokenBucketError, TokenBucketLimiter } from "./TokenBucket.ts"
 
@@ -16,6 +18,8 @@ import type { TokenBucketError, TokenBucketLimiter } from "./TokenBucket.ts"
  * An element is asked for once the one before it is through, so that whatever produces them slows down with them. The
  * stream fails with `MaxSleepExceeded` if an element would have to wait longer than `maxSleep`, as it may if others use
  * up the bucket.
+ *
+ * Throws `InvalidOptions` if `cost` is no function.
  *
  * @example
  * ```ts
@@ -50,9 +54,11 @@ export const throttle: {
   <A, E, R>(
     self: Stream.Stream<A, E, R>,
     limiter: TokenBucketLimiter,
-    options?: { readonly cost: (element: A) => number }
-  ): Stream.Stream<A, E | TokenBucketError | InvalidOptions, R> =>
-    Stream.mapEffect(self, (element) => guarding(limiter, options?.cost(element))(Effect.succeed(element)))
+    options: { readonly cost?: (element: A) => number } = {}
+  ): Stream.Stream<A, E | TokenBucketError | InvalidOptions, R> => {
+    Result.getOrThrow(throttleConfig(limiter.name, options))
+    return Stream.mapEffect(self, (element) => guarding(limiter, options.cost?.(element))(Effect.succeed(element)))
+  }
 )
 
 /**
@@ -71,6 +77,8 @@ export interface MapWithPermitOptions {
  *
  * Only one element at a time waits for the limiter: a long queue within the stream is no reason for
  * `MaxSleepExceeded`. No more than `concurrency` elements are taken from the stream ahead of what comes out.
+ *
+ * Throws `InvalidOptions` if an option breaks its rule.
  *
  * @example
  * ```ts
@@ -117,20 +125,22 @@ export const mapWithPermit: {
     self: Stream.Stream<A, E, R>,
     limiter: SingleLimiter,
     f: (element: A) => Effect.Effect<B, E2, R2>,
-    { concurrency = 16, unordered, cost }: MapWithPermitOptions & { readonly cost?: (element: A) => number } = {}
-  ): Stream.Stream<B, E | E2 | LimiterError<SingleLimiter> | InvalidOptions, R | R2> =>
-    Stream.suspend(() => {
+    options: MapWithPermitOptions & { readonly cost?: (element: A) => number } = {}
+  ): Stream.Stream<B, E | E2 | LimiterError<SingleLimiter> | InvalidOptions, R | R2> => {
+    const { concurrency, unordered } = Result.getOrThrow(mapWithPermitConfig(limiter.name, options))
+    return Stream.suspend(() => {
       const turns = makeTurns()
       return Stream.mapEffect(
         self,
         (element) =>
           turns((endTurn) => {
             const work = Effect.andThen(endTurn, () => f(element))
-            return guarding(limiter, cost?.(element))(work)
+            return guarding(limiter, options.cost?.(element))(work)
           }),
         { concurrency, unordered }
       )
     })
+  }
 )
 
 /** Lets one begin at a time: the next when the one before it has ended its turn, or has failed to. */

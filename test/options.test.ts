@@ -1,16 +1,18 @@
 import { assert, describe, it } from "@effect/vitest"
-import { DateTime, Duration, Effect } from "effect"
+import { DateTime, Duration, Effect, Stream } from "effect"
 import { TestClock } from "effect/testing"
 import {
   InvalidOptions,
   Limiter,
   LocalLive,
+  mapWithPermit,
   Observation,
   retryAfter,
   Semaphore,
   type SemaphoreLimiter,
   TokenBucket,
-  type TokenBucketLimiter
+  type TokenBucketLimiter,
+  throttle
 } from "steindamm"
 import { limitRequests, rateLimit } from "steindamm/http"
 
@@ -254,6 +256,8 @@ describe("options of what is used with limiters", () => {
     retryAfter: (options) => retryAfter(options),
     limitRequests: (options) => limitRequests(limiter, options),
     rateLimit: (options) => rateLimit(limiter, options),
+    throttle: (options) => throttle(Stream.empty, limiter, options),
+    mapWithPermit: (options) => mapWithPermit(Stream.empty, limiter, Effect.succeed, options),
     "Limiter.all": (options: Options) => Limiter.all([{ limiter, ...options } as never])
   }
 
@@ -277,6 +281,13 @@ describe("options of what is used with limiters", () => {
       failOpen: notSwitches,
       retryAfter: notDurations,
       failopen: [true]
+    },
+    throttle: { cost: notFunctions, costs: [() => 1] },
+    mapWithPermit: {
+      concurrency: [Number.NaN, 0, -1, "3", null],
+      unordered: notSwitches,
+      cost: notFunctions,
+      concurency: [3]
     },
     "Limiter.all": { permits: ["3", null, {}, true], wait: notSwitches, permit: [3] }
   }

@@ -14,6 +14,7 @@ import type { RateLimitOptions } from "../RateLimit.ts"
 import type { RedisLayerOptions } from "../RedisLive.ts"
 import type { RetryAfterOptions } from "../RetryAfter.ts"
 import type { SemaphoreOptions } from "../Semaphore.ts"
+import type { MapWithPermitOptions } from "../Throttle.ts"
 import type { TokenBucketOptions } from "../TokenBucket.ts"
 import type { WhenAway } from "../WhenAway.ts"
 import { maxAmount, maxSpan, type Rules, unitsPerToken } from "./bucket.ts"
@@ -413,6 +414,35 @@ export const rateLimitConfig = (name: string, options: unknown): Result.Result<R
       failOpen: reader.boolean("failOpen", false),
       retryAfter: durationOf(reader.duration("retryAfter", "1 second", durationRule, (n) => n >= 0))
     }
+  })
+
+/** Check the options of a stream that this limiter throttles; `cost` is of its elements' type. */
+export const throttleConfig = (name: string, options: unknown): Result.Result<void, InvalidOptions> =>
+  read(() => void new Reader(options, ["cost"], name).callback("cost"))
+
+const mapWithPermitFields = ["concurrency", "unordered", "cost"] satisfies ReadonlyArray<
+  keyof MapWithPermitOptions | "cost"
+>
+
+/** How many of a stream's elements are under way. */
+export interface MapWithPermitConfig {
+  readonly concurrency: number
+  readonly unordered: boolean
+}
+
+/** Check the options of a stream that is worked on with permits of this limiter; `cost` is of its elements' type. */
+export const mapWithPermitConfig = (
+  name: string,
+  options: unknown
+): Result.Result<MapWithPermitConfig, InvalidOptions> =>
+  read(() => {
+    const reader = new Reader(options, mapWithPermitFields, name)
+    const { concurrency = 16 } = options as MapWithPermitOptions
+    if (!(typeof concurrency === "number" && concurrency >= 1)) {
+      reader.fail("concurrency", concurrency, "a number of at least 1")
+    }
+    reader.callback("cost")
+    return { concurrency, unordered: reader.boolean("unordered", false) }
   })
 
 const retryAfterFields = ["times", "jitter"] satisfies ReadonlyArray<keyof RetryAfterOptions>

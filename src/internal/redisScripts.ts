@@ -17,14 +17,16 @@ export const presenceScript: RedisScript<unknown> = makeRedisScript({
 /** The reply of `lua/token-bucket.lua`, to be read from front to back. */
 export class TokenBucketReply {
   private readonly bytes: Buffer
+  private readonly view: DataView
   private at = 0
 
   constructor(bytes: Buffer) {
     this.bytes = bytes
+    this.view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength)
   }
 
   readonly number = (): number => {
-    const value = this.bytes.readDoubleLE(this.at)
+    const value = this.view.getFloat64(this.at, true)
     this.at += 8
     return value
   }

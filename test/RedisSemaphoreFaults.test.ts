@@ -267,6 +267,26 @@ describe("the semaphore over Redis", { timeout: 60_000 }, () => {
     })
   )
 
+  it.live(
+    "serves a hundred and thirty thousand callers who ask at the same time",
+    () =>
+      Effect.gen(function* () {
+        const server = yield* startServer()
+        yield* Effect.gen(function* () {
+          const limiter = yield* Semaphore.make({ name: "crowd", capacity: 1000, maxSleep: "2 minutes" })
+          const served: Array<number> = []
+          yield* Effect.forEach(
+            Array.from({ length: 130_000 }, (_, index) => index),
+            (index) => limiter.withPermit(Effect.sync(() => served.push(index))),
+            { concurrency: "unbounded", discard: true }
+          )
+          assert.strictEqual(new Set(served).size, 130_000)
+          assert.deepInclude(yield* limiter.state, { held: 0, waiting: 0 })
+        }).pipe(Effect.provide(RedisSemaphoreLive.pipe(Layer.provide(RedisClient.layer({ url: server.url })))))
+      }),
+    120_000
+  )
+
   it.live("serves large requests among small ones", () =>
     Effect.gen(function* () {
       const server = yield* startServer()

@@ -112,8 +112,8 @@ export class Lane<Request extends Sendable> {
     else this.arriving.push(request)
     if (this.isRunning) return false
     this.isRunning = true
-    // Whoever else asks in this very moment comes along.
-    queueMicrotask(() => this.traffic.fork(this.run))
+    // Whoever else asks in this turn of the event loop comes along, also whoever is called by promises meanwhile.
+    process.nextTick(() => this.traffic.fork(this.run))
     return true
   }
 

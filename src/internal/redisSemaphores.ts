@@ -170,6 +170,8 @@ class RemoteSemaphore {
   private isSubscribed = false
   /** Redis has known it before: if it knows nothing of the semaphore then, it has lost its data. */
   private isKnown = false
+  /** The longest that was asked for here. */
+  private lease = 0
   private serverAhead: number | undefined
   /** The last reset: what was granted or queued by a lower token is gone. */
   private resetBy = 0
@@ -284,11 +286,10 @@ class RemoteSemaphore {
   ): Effect.Effect<() => ReadonlyArray<Request>> {
     const { client, process } = this.around
     const now = this.now()
-    const deadline = Math.max(...requests.map((request) => request.deadline))
+    const deadline = requests.reduce((latest, request) => Math.max(latest, request.deadline), 0)
     const notAfter =
       deadline === Number.POSITIVE_INFINITY || this.serverAhead === undefined ? 0 : deadline + this.serverAhead
-    const grace = this.isKnown ? Math.max(0, ...Array.from(this.places.values(), ({ lease }) => lease)) : 0
-    const args: Array<string | number> = [0, process, notAfter, client.publishCommand, grace]
+    const args: Array<string | number> = [0, process, notAfter, client.publishCommand, this.isKnown ? this.lease : 0]
     for (const request of requests) {
       request.sent = now
       args.push(...request.encode(now))
@@ -337,9 +338,14 @@ class RemoteSemaphore {
     const deadline = wait < maxSpan ? asked + wait : Number.POSITIVE_INFINITY
     const place = new Place(this.newId(permits, config.capacity), permits, config, asked, deadline, maxWait === 0)
     this.lastUsed = asked
-    this.places.set(place.id, place)
+    this.add(place)
     this.ask(place)
     return place
+  }
+
+  private add(place: Place): void {
+    this.lease = Math.max(this.lease, place.lease)
+    this.places.set(place.id, place)
   }
 
   newId(permits: number, capacity: number): string {
@@ -506,7 +512,7 @@ class RemoteSemaphore {
     place.grant = grant
     place.isUnvouched = true
     this.lastUsed = place.asked
-    this.places.set(place.id, place)
+    this.add(place)
     this.holders.add(place)
     this.unreleased.add(place.id)
     this.reclaim(place)

@@ -86,7 +86,7 @@ describe("the token bucket over Redis", { timeout: 60_000 }, () => {
       })
       assert.isAbove(proxy.counts.cut, 10)
       assertSound(result)
-      assertDelivered(result, 30)
+      assertDelivered(result, 60)
     })
   )
 

@@ -84,8 +84,9 @@ export interface Traffic<Request extends Sendable> {
 
 /** Requests that go to one place, one call at a time. */
 export class Lane<Request extends Sendable> {
-  private queue: ReadonlyArray<Request> = []
-  private arriving: Array<Request> = []
+  private queue: Array<Request> = []
+  /** So many at the front of the queue have left it: they are cut off together, for each cut copies the rest. */
+  private gone = 0
   private ahead: Array<Request> = []
   private onItsWay: ReadonlyArray<Request> = []
   private isRunning = false
@@ -109,7 +110,7 @@ export class Lane<Request extends Sendable> {
   /** `isAhead`: goes before all that have not gone yet. Tells whether the lane was idle before. */
   add(request: Request, isAhead = false): boolean {
     if (isAhead) this.ahead.push(request)
-    else this.arriving.push(request)
+    else this.queue.push(request)
     if (this.isRunning) return false
     this.isRunning = true
     // Whoever else asks in this turn of the event loop comes along, also whoever is called by promises meanwhile.
@@ -129,7 +130,7 @@ export class Lane<Request extends Sendable> {
   }
 
   unanswered(): ReadonlyArray<Request> {
-    return [...this.onItsWay, ...this.ahead, ...this.queue, ...this.arriving].filter((request) => !request.isOver)
+    return [...this.onItsWay, ...this.ahead, ...this.queue.slice(this.gone)].filter((request) => !request.isOver)
   }
 
   private readonly run: Effect.Effect<void> = Effect.suspend(() => {
@@ -147,20 +148,33 @@ export class Lane<Request extends Sendable> {
       // Whoever asks for more on being answered finds the lane free.
       this.onItsWay = []
       const again = answer()
-      if (again.length > 0) this.queue = [...again, ...this.queue]
+      if (again.length > 0) this.startQueue([...again, ...this.queue.slice(this.gone)])
       return this.run
     })
   })
 
   private take(): ReadonlyArray<Request> {
-    const { ahead, queue, arriving } = this
-    this.ahead = []
-    this.arriving = []
-    const all = ahead.length + queue.length > 0 ? [...ahead, ...queue, ...arriving] : arriving
-    // Whoever has left the queue was never sent.
-    const waiting = all.filter((request) => !request.isOver)
+    const taken: Array<Request> = []
+    this.ahead = this.ahead.slice(this.move(this.ahead, 0, taken))
+    this.gone = this.move(this.queue, this.gone, taken)
+    if (this.gone * 2 > this.queue.length) this.startQueue(this.queue.slice(this.gone))
+    return taken
+  }
+
+  /** As many of a list, from an index on, as fit into a call; gives the index of the rest. */
+  private move(list: ReadonlyArray<Request>, from: number, taken: Array<Request>): number {
     const { maxRequests } = this.traffic
-    this.queue = waiting.slice(maxRequests)
-    return waiting.length > maxRequests ? waiting.slice(0, maxRequests) : waiting
+    let index = from
+    for (; index < list.length && taken.length < maxRequests; index++) {
+      const request = list[index]
+      // Whoever has left the queue was never sent.
+      if (request !== undefined && !request.isOver) taken.push(request)
+    }
+    return index
+  }
+
+  private startQueue(queue: Array<Request>): void {
+    this.queue = queue
+    this.gone = 0
   }
 }

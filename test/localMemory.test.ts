@@ -1,7 +1,7 @@
 import { execFile } from "node:child_process"
 import { promisify } from "node:util"
 import { assert, describe, it } from "@effect/vitest"
-import { Clock, Deferred, Effect, Fiber, Result } from "effect"
+import { Clock, Deferred, Duration, Effect, Fiber, Result } from "effect"
 import { TestClock } from "effect/testing"
 import { LocalLive, Semaphore, TokenBucket, type TokenBucketOptions } from "steindamm"
 import { makeBucketLimiter } from "../src/internal/bucketLimiter.ts"
@@ -122,6 +122,20 @@ describe("in memory", () => {
       yield* TestClock.adjust("1 millis")
       yield* Fiber.joinAll(fibers)
       assert.strictEqual(served, 100_000)
+    }).pipe(Effect.provide(LocalLive))
+  )
+
+  it.effect("a waiter takes no more, and is served, after twenty thousand pauses", () =>
+    Effect.gen(function* () {
+      const slow = { name: "paused", capacity: 1, initialTokens: 0, maxSleep: Number.POSITIVE_INFINITY }
+      const limiter = yield* TokenBucket.make(slow)
+      const waiter = yield* Effect.forkChild(Effect.scoped(limiter.acquire()), { startImmediately: true })
+      for (let i = 0; i < 20_000; i++) {
+        yield* limiter.pause("2 seconds")
+        yield* TestClock.adjust("1 second")
+      }
+      yield* TestClock.adjust("1 second")
+      assert.strictEqual(Duration.toSeconds((yield* Fiber.join(waiter)).waited), 20_001)
     }).pipe(Effect.provide(LocalLive))
   )
 

@@ -208,7 +208,8 @@ export const makeBucketLimiter = (
     amount: number,
     maxWait: number,
     claim: Claim,
-    onAdmitted: (admission: Admission) => Effect.Effect<A, E, R>
+    onAdmitted: (admission: Admission) => Effect.Effect<A, E, R>,
+    waitedBefore = 0
   ): Effect.Effect<A, E | TokenBucketError, R> => {
     if (amount === 0) return onAdmitted(free)
     // Where a request may be sent back and forth, what each answer takes adds up.
@@ -216,7 +217,7 @@ export const makeBucketLimiter = (
     return request(amount, maxWait, claim, (outcome): Effect.Effect<A, E | TokenBucketError, R> => {
       if (outcome._tag !== "Reserved") return Effect.fail(refusal(outcome, amount))
       const { reservation, wait } = outcome
-      if (wait === 0) return onAdmitted({ reservation, waited: 0 })
+      if (wait === 0) return onAdmitted({ reservation, waited: waitedBefore })
       const fiber = Fiber.getCurrent() as Fiber.Fiber<unknown>
       const answered = fiberMicros(fiber)
       const promised = new PromisedTokens(answered + wait, reservation, store)
@@ -224,11 +225,11 @@ export const makeBucketLimiter = (
       claim.hold(place)
       return Effect.flatMap(place.served, (served) => {
         const waited = fiberMicros(fiber) - (begun ?? answered)
-        if (served !== undefined) return onAdmitted({ reservation: served.reservation, waited })
+        if (served !== undefined) {
+          return onAdmitted({ reservation: served.reservation, waited: waitedBefore + waited })
+        }
         const left = maxWait === maxSpan ? maxSpan : Math.max(0, maxWait - waited)
-        return admit(amount, left, claim, (admission) =>
-          onAdmitted({ ...admission, waited: admission.waited + waited })
-        )
+        return admit(amount, left, claim, onAdmitted, waitedBefore + waited)
       })
     })
   }

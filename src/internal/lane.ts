@@ -82,11 +82,16 @@ export interface Traffic<Request extends Sendable> {
   readonly maxRequests: number
 }
 
+/** A queue that is shorter takes little memory, whatever is in it. */
+const shortQueue = 1024
+
 /** Requests that go to one place, one call at a time. */
 export class Lane<Request extends Sendable> {
   private queue: Array<Request> = []
   /** So many at the front of the queue have left it: they are cut off together, for each cut copies the rest. */
   private gone = 0
+  /** When the queue is as long, those leave it that are over: while a call takes long they would pile up. */
+  private tooLong = shortQueue
   private ahead: Array<Request> = []
   private onItsWay: ReadonlyArray<Request> = []
   private isRunning = false
@@ -111,6 +116,7 @@ export class Lane<Request extends Sendable> {
   add(request: Request, isAhead = false): boolean {
     if (isAhead) this.ahead.push(request)
     else this.queue.push(request)
+    if (this.queue.length >= this.tooLong) this.startQueue(this.queue.slice(this.gone).filter(({ isOver }) => !isOver))
     if (this.isRunning) return false
     this.isRunning = true
     // Whoever else asks in this turn of the event loop comes along, also whoever is called by promises meanwhile.
@@ -176,5 +182,6 @@ export class Lane<Request extends Sendable> {
   private startQueue(queue: Array<Request>): void {
     this.queue = queue
     this.gone = 0
+    this.tooLong = Math.max(shortQueue, queue.length * 2)
   }
 }

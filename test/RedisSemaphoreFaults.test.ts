@@ -202,6 +202,30 @@ describe("the semaphore over Redis", { timeout: 60_000 }, () => {
     })
   )
 
+  it.live("holds nothing for those who left while Redis was away, though for longer than a lease", () =>
+    Effect.gen(function* () {
+      const server = yield* startServer()
+      yield* Effect.gen(function* () {
+        const options = { capacity: 5, expiry: "2 seconds", maxSleep: Number.POSITIVE_INFINITY } as const
+        const limiter = yield* Semaphore.make({ name: "left", ...options })
+        yield* limiter.withPermit(Effect.void)
+        yield* until(Effect.map(limiter.state, ({ held }) => held === 0))
+        yield* server.pause
+        for (let i = 0; i < 3; i++) {
+          const leaving = yield* Effect.forkChild(limiter.withPermit(Effect.void), { startImmediately: true })
+          yield* Effect.sleep("50 millis")
+          yield* Fiber.interrupt(leaving)
+        }
+        yield* Effect.sleep("2300 millis")
+        yield* server.resume
+        const [elapsed] = yield* Effect.timed(
+          until(Effect.map(limiter.state, ({ held, waiting }) => held + waiting === 0))
+        )
+        assert.isBelow(Duration.toMillis(elapsed), 1000)
+      }).pipe(Effect.provide(RedisSemaphoreLive.pipe(Layer.provide(quiet(RedisClient.layer({ url: server.url }))))))
+    })
+  )
+
   it.live("says at maxSleep why nobody has answered, whoever notices first that the time is up", () =>
     Effect.gen(function* () {
       const server = yield* startServer()

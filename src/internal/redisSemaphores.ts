@@ -54,8 +54,13 @@ class Request extends Asked<SemaphoreResult> {
   /** When the call that carried it was sent first. */
   sent = 0
 
-  constructor(operation: string, encode: (now: number) => Words, deadline: number) {
-    super(deadline)
+  constructor(
+    operation: string,
+    encode: (now: number) => Words,
+    deadline: number,
+    undo?: (result: SemaphoreResult) => void
+  ) {
+    super(deadline, undo)
     this.operation = operation
     this.encode = encode
   }
@@ -82,6 +87,8 @@ class Place implements Waiter {
   leaseEnd = 0
   /** A request for this place is on its way. */
   isAsking = false
+  /** The latest that asked for permits. */
+  request: Request | undefined
   grant: Grant | undefined
   /** It holds without Redis saying so: its lease could not be renewed while that was away, or it was granted meanwhile. */
   isUnvouched = false
@@ -249,9 +256,16 @@ class RemoteSemaphore {
 
   // Requests -------------------------------------------------------------------------------------------------------
 
-  send(operation: string, words: Words | ((now: number) => Words), wait: number, lane = this.lane): Request {
+  send(
+    operation: string,
+    words: Words | ((now: number) => Words),
+    wait: number,
+    lane = this.lane,
+    undo?: (result: SemaphoreResult) => void
+  ): Request {
     const encode = typeof words === "function" ? words : () => words
-    const request = new Request(operation, encode, wait < maxSpan ? this.now() + wait : Number.POSITIVE_INFINITY)
+    const deadline = wait < maxSpan ? this.now() + wait : Number.POSITIVE_INFINITY
+    const request = new Request(operation, encode, deadline, undo)
     if (lane.add(request)) this.busyLanes++
     this.around.lookAt(request.deadline)
     return request
@@ -363,7 +377,9 @@ class RemoteSemaphore {
       place.sent = now
       return ["acquire", id, place.lease, giveUp(now), place.ticket]
     }
-    const request = this.send("acquire", encode, place.deadline - this.now())
+    const undo = (result: SemaphoreResult) => this.undo(place, id, result)
+    const request = this.send("acquire", encode, place.deadline - this.now(), this.lane, undo)
+    place.request = request
     request.onAnswer((exit) => {
       if (this.places.get(id) !== place) return
       place.isAsking = false
@@ -384,6 +400,15 @@ class RemoteSemaphore {
       else if (answer === "refused") this.end(place, { _tag: "TooLarge", capacity: value })
       else this.ask(place)
     })
+  }
+
+  /**
+   * The place was left before the answer came that it is there. It was released, but that may have been given up by then,
+   * or have arrived earlier.
+   */
+  private undo(place: Place, id: string, [answer]: SemaphoreResult): void {
+    if (this.places.get(id) === place) return
+    if (answer === "held" || answer === "queued") this.send("release", ["release", id], place.lease)
   }
 
   /** As somebody else, so that no late news of before is taken for an answer; but with the old place in the queue. */
@@ -437,6 +462,7 @@ class RemoteSemaphore {
     if (place !== undefined) {
       this.places.delete(id)
       this.holders.delete(place)
+      if (place.request?.isOver === false) place.request.abandon()
     }
     this.lastUsed = this.now()
     const wasHeld = this.unreleased.delete(id) && !place?.isReclaiming
@@ -533,7 +559,9 @@ class RemoteSemaphore {
       place.sent = now
       return ["acquire", id, place.lease, -1, place.ticket]
     }
-    const request = this.send("reclaim", encode, maxSpan)
+    const undo = (result: SemaphoreResult) => this.undo(place, id, result)
+    const request = this.send("reclaim", encode, maxSpan, this.lane, undo)
+    place.request = request
     request.onAnswer((exit) => {
       place.isReclaiming = false
       if (this.places.get(id) !== place || Exit.isFailure(exit)) return

@@ -29,9 +29,8 @@ import {
   keyPrefixRule,
   withoutCredentials
 } from "./internal/redisAddress.ts"
-import { isCluster, RedisConnection } from "./internal/redisConnection.ts"
+import { isCluster, RedisConnection, redisAt } from "./internal/redisConnection.ts"
 import { makeSubscriptions } from "./internal/redisSubscriptions.ts"
-import { sentinelOptions } from "./internal/sentinelUrl.ts"
 import type { RedisScript } from "./RedisScript.ts"
 
 /**
@@ -325,13 +324,8 @@ const templateOf = (options: RedisClientOptions): Effect.Effect<Redis | Cluster,
   if (address !== undefined && !isAddress(address)) {
     return invalid("url", typeof address === "string" ? withoutCredentials(address) : address, addressRule)
   }
-  return Effect.sync(() => {
-    if (address === undefined) return new Redis({ ...redisOptions, lazyConnect: true })
-    const group = sentinelOptions(address)
-    return group === undefined
-      ? new Redis(address, { ...redisOptions, lazyConnect: true })
-      : new Redis({ ...redisOptions, ...group, lazyConnect: true })
-  })
+  const settings = { ...redisOptions, lazyConnect: true }
+  return Effect.sync(() => (address === undefined ? new Redis(settings) : redisAt(address, settings)))
 }
 
 const invalid = (field: string, value: unknown, rule: string): InvalidOptions =>

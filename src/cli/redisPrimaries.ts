@@ -3,11 +3,10 @@
  */
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
-import { Cluster, Redis } from "ioredis"
+import { Cluster, type Redis } from "ioredis"
 import { isRedisUrl } from "../internal/redisAddress.ts"
-import { connectToDatabase } from "../internal/redisConnection.ts"
+import { connectToDatabase, redisAt } from "../internal/redisConnection.ts"
 import { isReply } from "../internal/redisFailure.ts"
-import { sentinelOptions } from "../internal/sentinelUrl.ts"
 import { type Problem, problem } from "./problem.ts"
 import { addressText, type RedisAddress } from "./redisAddress.ts"
 
@@ -31,12 +30,8 @@ export const nodeOptions = (url: string) => {
   }
 }
 
-const openServer = (url: string): Redis => {
-  const group = sentinelOptions(url)
-  return group === undefined
-    ? new Redis(url, impatient)
-    : new Redis({ ...impatient, sentinelRetryStrategy: impatient.retryStrategy, ...group })
-}
+const openServer = (url: string): Redis =>
+  redisAt(url, { ...impatient, sentinelRetryStrategy: impatient.retryStrategy })
 
 const whyOf = (error: unknown): string => {
   const { message, lastNodeError } = error as Error & { readonly lastNodeError?: Error }
@@ -63,11 +58,7 @@ const visit = <Client extends Redis | Cluster>(
       client.on("error", (error) => {
         trouble = error
       })
-      return ask(address, () =>
-        (client instanceof Redis ? connectToDatabase(client) : client.connect()).catch((error) =>
-          Promise.reject(trouble ?? error)
-        )
-      )
+      return ask(address, () => connectToDatabase(client).catch((error) => Promise.reject(trouble ?? error)))
     })
   )
 

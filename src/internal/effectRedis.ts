@@ -100,7 +100,7 @@ const reserved = ({ client, settings }: RedisConnection): Effect.Effect<Client |
     own.on("error", () => {})
     return Effect.as(
       Effect.onError(
-        attempt(() => (isCluster(own) ? own.connect() : connectToDatabase(own))),
+        attempt(() => connectToDatabase(own)),
         () => Effect.sync(() => own.disconnect())
       ),
       own as Client | Cluster

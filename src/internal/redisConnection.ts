@@ -9,12 +9,12 @@ import type * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type * as Random from "effect/Random"
-import type { Cluster, Redis } from "ioredis"
-import { Command } from "ioredis"
+import { type Cluster, Command, Redis, type RedisOptions } from "ioredis"
 import type { RedisScript } from "../RedisScript.ts"
 import { Deadlines, type Waiting } from "./deadlines.ts"
 import type { Node } from "./linkedList.ts"
 import { Failure, failedReply, isNoScript, isRefusedDatabase, isReply, meaningOf } from "./redisFailure.ts"
+import { sentinelOptions } from "./sentinelUrl.ts"
 import { monotonicMicros } from "./time.ts"
 
 export interface ConnectionSettings {
@@ -52,8 +52,18 @@ export const plainOptions = (settings: ConnectionSettings) => ({
   keyPrefix: ""
 })
 
-/** Connects, and not to database 0, as ioredis would, if the server refuses the one that is wanted. */
-export const connectToDatabase = async (client: Redis): Promise<void> => {
+/** For one server: by its URL or the path of its socket, or by the URL of the Sentinel group that knows it. */
+export const redisAt = (address: string, options: Omit<RedisOptions, "replyMapping">): Redis => {
+  const group = sentinelOptions(address)
+  return group === undefined ? new Redis(address, options) : new Redis({ ...options, ...group })
+}
+
+/**
+ * Connects, and not to database 0, as ioredis would, if the server refuses the one that is wanted. A cluster has no
+ * other.
+ */
+export const connectToDatabase = async (client: Redis | Cluster): Promise<void> => {
+  if (isCluster(client)) return client.connect()
   let refused: Error | undefined
   client.on("error", (error) => {
     if (isRefusedDatabase(error)) refused = error
@@ -251,16 +261,15 @@ export class RedisConnection {
       this.whyLeft = undefined
       this.endPauses()
     }
-    // ioredis counts a connection whose database was refused as one that succeeded.
-    if (!isCluster(this.client)) {
-      this.client.options.retryStrategy = (times) => backoff(Math.max(times, this.refusals), settings.random)
-    }
     this.client.on("error", onTrouble).on("node error", onTrouble).on("ready", onReady)
     if (isCluster(this.client)) {
       const cluster = this.client
       cluster.on("-node", () => {
         if (cluster.status === "ready") cluster.refreshSlotsCache()
       })
+    } else {
+      // ioredis counts a connection whose database was refused as one that succeeded.
+      this.client.options.retryStrategy = (times) => backoff(Math.max(times, this.refusals), settings.random)
     }
   }
 

@@ -373,13 +373,7 @@ class RemoteSemaphore {
     }
     place.isAsking = true
     const { id } = place
-    const encode = (now: number): Words => {
-      place.sent = now
-      return ["acquire", id, place.lease, giveUp(now), place.ticket]
-    }
-    const undo = (result: SemaphoreResult) => this.undo(place, id, result)
-    const request = this.send("acquire", encode, place.deadline - this.now(), this.lane, undo)
-    place.request = request
+    const request = this.sendAcquire(place, "acquire", giveUp, place.deadline - this.now())
     request.onAnswer((exit) => {
       if (this.places.get(id) !== place) return
       place.isAsking = false
@@ -400,6 +394,19 @@ class RemoteSemaphore {
       else if (answer === "refused") this.end(place, { _tag: "TooLarge", capacity: value })
       else this.ask(place)
     })
+  }
+
+  /** Asks that the place be there. `giveUp`: for how long it waits, as the script is told. */
+  private sendAcquire(place: Place, operation: string, giveUp: (now: number) => number, wait: number): Request {
+    const { id } = place
+    const encode = (now: number): Words => {
+      place.sent = now
+      return ["acquire", id, place.lease, giveUp(now), place.ticket]
+    }
+    const undo = (result: SemaphoreResult) => this.undo(place, id, result)
+    const request = this.send(operation, encode, wait, this.lane, undo)
+    place.request = request
+    return request
   }
 
   /**
@@ -555,13 +562,7 @@ class RemoteSemaphore {
     place.isReclaiming = true
     const { id } = place
     this.send("keep", () => ["keep", id, place.lease, place.fence], place.lease)
-    const encode = (now: number): Words => {
-      place.sent = now
-      return ["acquire", id, place.lease, -1, place.ticket]
-    }
-    const undo = (result: SemaphoreResult) => this.undo(place, id, result)
-    const request = this.send("reclaim", encode, maxSpan, this.lane, undo)
-    place.request = request
+    const request = this.sendAcquire(place, "reclaim", () => -1, maxSpan)
     request.onAnswer((exit) => {
       place.isReclaiming = false
       if (this.places.get(id) !== place || Exit.isFailure(exit)) return

@@ -4,7 +4,7 @@ import { TokenBucket } from "steindamm"
 import { RedisClient, RedisTokenBucketLive } from "steindamm/redis"
 import { inject } from "vitest"
 import { freshName } from "./contract/harness.ts"
-import { interruptedAfter, sweep } from "./support/interruption.ts"
+import { unusedTokensComeBack } from "./support/interruption.ts"
 import { freshKeyPrefix } from "./support/keyPrefix.ts"
 
 const live = RedisTokenBucketLive.pipe(
@@ -37,26 +37,7 @@ describe("tokens that come back to Redis", () => {
   it.live("are all that no work used, at whatever point a request is interrupted", () =>
     Effect.gen(function* () {
       const limiter = yield* TokenBucket.make({ name: freshName(), capacity: 4, refillFrequency: "1 hour" })
-      // Between the moment when work is begun and its first step there may be one yield, in which nobody can tell.
-      const begun = new Map<number, number>()
-      const ends = { before: 0, behind: 0 }
-      yield* sweep((operations, turns) =>
-        Effect.gen(function* () {
-          yield* limiter.reset
-          let steps = 0
-          const work = limiter.withPermit(
-            Effect.andThen(
-              Effect.sync(() => steps++),
-              Effect.yieldNow
-            )
-          )
-          yield* interruptedAfter(work, operations, turns)
-          ends[steps === 0 ? "before" : "behind"]++
-          const { tokens } = yield* limiter.state
-          if (tokens !== 4 - steps) begun.set(operations, (begun.get(operations) ?? 0) + 4 - steps - tokens)
-        })
-      )
-      for (const [operations, times] of begun) assert.isAtMost(times, 2, `${operations}`)
+      const ends = yield* unusedTokensComeBack(limiter)
       assert.isAbove(ends.before, 0)
       assert.isAbove(ends.behind, 0)
     }).pipe(Effect.provide(live))

@@ -2,7 +2,7 @@ import { assert, describe, it } from "@effect/vitest"
 import { Context, Duration, Effect, Exit, Fiber, Layer, Scheduler } from "effect"
 import { TestClock } from "effect/testing"
 import { Limiter, LocalLive, Semaphore, TokenBucket } from "steindamm"
-import { interruptedAfter, sweep } from "./support/interruption.ts"
+import { interruptedWork, sweep } from "./support/interruption.ts"
 import { seeded } from "./support/random.ts"
 
 /** A bucket of another layer, about which no step decides together with those of the test's own. */
@@ -30,14 +30,7 @@ describe("several limiters in memory", () => {
         yield* sweep((operations, turns) =>
           Effect.gen(function* () {
             yield* limiter.reset
-            let steps = 0
-            const work = limiter.withPermit(
-              Effect.andThen(
-                Effect.sync(() => steps++),
-                Effect.yieldNow
-              )
-            )
-            const exit = yield* interruptedAfter(work, operations, turns)
+            const { exit, steps } = yield* interruptedWork(limiter.withPermit, operations, turns)
             if (Exit.isSuccess(exit)) completed++
             const where = `${limiter.isAtomic} ${operations} ${turns}`
             const tokens = (yield* one.state).tokens

@@ -2,7 +2,7 @@ import { assert, describe, it } from "@effect/vitest"
 import { Effect, Exit, Fiber, Scheduler } from "effect"
 import { TestClock } from "effect/testing"
 import { LocalLive, Semaphore, TokenBucket } from "steindamm"
-import { interruptedAfter, sweep } from "./support/interruption.ts"
+import { interruptedAfter, sweep, unusedTokensComeBack } from "./support/interruption.ts"
 import { seeded } from "./support/random.ts"
 
 describe("an interruption at any point", () => {
@@ -68,24 +68,7 @@ describe("an interruption at any point", () => {
   it.effect("of a request for tokens gives back what no work used", () =>
     Effect.gen(function* () {
       const limiter = yield* TokenBucket.make({ name: "tokens", capacity: 4, refillFrequency: "1 hour" })
-      // Between the moment when work is begun and its first step there may be one yield, in which nobody can tell.
-      const begun = new Map<number, number>()
-      yield* sweep((operations, turns) =>
-        Effect.gen(function* () {
-          yield* limiter.reset
-          let steps = 0
-          const work = limiter.withPermit(
-            Effect.andThen(
-              Effect.sync(() => steps++),
-              Effect.yieldNow
-            )
-          )
-          yield* interruptedAfter(work, operations, turns)
-          const { tokens } = yield* limiter.state
-          if (tokens !== 4 - steps) begun.set(operations, (begun.get(operations) ?? 0) + 4 - steps - tokens)
-        })
-      )
-      for (const [operations, times] of begun) assert.isAtMost(times, 2, `${operations}`)
+      yield* unusedTokensComeBack(limiter)
     }).pipe(Effect.provide(LocalLive))
   )
 

@@ -1,11 +1,20 @@
 /**
  * A doubly linked list: whoever is in a queue can leave it in constant time, wherever it stands.
  */
-export interface Node<A> {
+// A class, for V8 may take it for granted that what a literal makes lives long: what was linked to such a node would be
+// copied as if it were alive, long after both have gone.
+export class Node<A> {
   readonly value: A
   list: LinkedList<A> | undefined
   previous: Node<A> | undefined
   next: Node<A> | undefined
+
+  constructor(value: A, list: LinkedList<A>, previous: Node<A> | undefined, next: Node<A> | undefined) {
+    this.value = value
+    this.list = list
+    this.previous = previous
+    this.next = next
+  }
 }
 
 export class LinkedList<A> {
@@ -17,7 +26,7 @@ export class LinkedList<A> {
   add(value: A, after: Node<A> | undefined | null = this.last): Node<A> {
     const previous = after ?? undefined
     const next = previous === undefined ? this.first : previous.next
-    const node: Node<A> = { value, list: this, previous, next }
+    const node = new Node(value, this, previous, next)
     if (previous === undefined) this.first = node
     else previous.next = node
     if (next === undefined) this.last = node

@@ -16,6 +16,7 @@ import { maxSpan } from "./bucket.ts"
 import { Asked, closed, Lane, type Traffic, type Trouble } from "./lane.ts"
 import type { SemaphoreConfig } from "./options.ts"
 import { type SemaphoreResult, semaphoreScript } from "./redisScripts.ts"
+import { Register } from "./register.ts"
 import type { Grant, Refusal, SemaphoreStore } from "./semaphoreLimiter.ts"
 import { monotonicMicros } from "./time.ts"
 import { type Waiter, WaitingLine } from "./waitingLine.ts"
@@ -63,6 +64,23 @@ class Request extends Asked<SemaphoreResult> {
     super(deadline, undo)
     this.operation = operation
     this.encode = encode
+  }
+}
+
+// A class for the reason that nodes of linked lists have.
+class RedisGrant implements Grant {
+  readonly id: string
+  readonly permits: number
+  readonly fencingToken: number
+  readonly waited: number
+  isLost = false
+  onLost: (() => void) | undefined = undefined
+
+  constructor(id: string, permits: number, fencingToken: number, waited: number) {
+    this.id = id
+    this.permits = permits
+    this.fencingToken = fencingToken
+    this.waited = waited
   }
 }
 
@@ -171,8 +189,8 @@ class RemoteSemaphore {
   private readonly homes: ReadonlyArray<Lane<Request>>
   private readonly lanes: ReadonlyArray<Lane<Request>>
   /** Everyone here who waits or holds. */
-  private readonly places = new Map<string, Place>()
-  private readonly holders = new Set<Place>()
+  private readonly places = new Register<Place>()
+  private readonly holders = new Register<Place>()
   private readonly subscription = Scope.makeUnsafe()
   private isSubscribed = false
   /** Redis has known it before: if it knows nothing of the semaphore then, it has lost its data. */
@@ -187,7 +205,7 @@ class RemoteSemaphore {
   private busyLanes = 0
   private onDrained: () => void = () => {}
   /** Grants whose work has not ended, whether or not their lease has. */
-  private readonly unreleased = new Set<string>()
+  private readonly unreleased = new Register<string>()
   private readonly awaitingReleases = new Set<(error: BackendError) => void>()
   private lastUsed: number
 
@@ -427,7 +445,7 @@ class RemoteSemaphore {
   }
 
   private end(place: Place, answer: Refusal | BackendError): void {
-    this.places.delete(place.id)
+    this.leave(place)
     place.decide(answer)
   }
 
@@ -450,10 +468,10 @@ class RemoteSemaphore {
       return
     }
     const { id, permits } = place
-    place.grant = { id, permits, fencingToken, waited: now - place.asked, isLost: false, onLost: undefined }
+    place.grant = new RedisGrant(id, permits, fencingToken, now - place.asked)
     place.fence = fencingToken
-    this.holders.add(place)
-    this.unreleased.add(id)
+    this.holders.set(place.id, place)
+    this.unreleased.set(id, id)
     this.around.lookAt(place.leaseEnd)
     place.decide(place.grant)
   }
@@ -467,9 +485,8 @@ class RemoteSemaphore {
   release(id: string, lease: number): void {
     const place = this.places.get(id)
     if (place !== undefined) {
-      this.places.delete(id)
-      this.holders.delete(place)
       if (place.request?.isOver === false) place.request.abandon()
+      this.leave(place)
     }
     this.lastUsed = this.now()
     const wasHeld = this.unreleased.delete(id) && !place?.isReclaiming
@@ -480,11 +497,20 @@ class RemoteSemaphore {
   /** Redis doesn't vouch for the permits any more. They are not released before the work has stopped. */
   private lose(place: Place): void {
     const { grant } = place
-    this.places.delete(place.id)
-    this.holders.delete(place)
+    const onLost = grant?.onLost
+    this.leave(place)
     if (grant === undefined || grant.isLost) return
     grant.isLost = true
-    grant.onLost?.()
+    onLost?.()
+  }
+
+  // What a map held when it moved to another table stays in memory with the old one, which is collected late. So a place
+  // lets go of whatever is larger than itself.
+  private leave(place: Place): void {
+    this.places.delete(place.id)
+    this.holders.delete(place.id)
+    place.request = undefined
+    if (place.grant !== undefined) place.grant.onLost = undefined
   }
 
   // Keeping in touch -----------------------------------------------------------------------------------------------
@@ -536,7 +562,7 @@ class RemoteSemaphore {
 
   /** What this process holds, whether or not Redis vouches for it. */
   holding(): ReadonlyArray<Grant> {
-    return Array.from(this.holders).flatMap(({ grant }) => grant ?? [])
+    return Array.from(this.holders.values()).flatMap(({ grant }) => grant ?? [])
   }
 
   /** Counts a grant at Redis that was made without it, as soon as it fits. Its work goes on meanwhile. */
@@ -546,14 +572,14 @@ class RemoteSemaphore {
     place.isUnvouched = true
     this.lastUsed = place.asked
     this.add(place)
-    this.holders.add(place)
-    this.unreleased.add(place.id)
+    this.holders.set(place.id, place)
+    this.unreleased.set(place.id, place.id)
     this.reclaim(place)
   }
 
   /** Redis is back: what it doesn't vouch for is to count there before anything else is asked. */
   reclaimAll(): void {
-    for (const place of this.holders) if (place.isUnvouched) this.reclaim(place)
+    for (const place of this.holders.values()) if (place.isUnvouched) this.reclaim(place)
   }
 
   /** A server that has lost its data may still take a holder's word; otherwise the permits have to be had anew. */
@@ -610,7 +636,8 @@ class RemoteSemaphore {
 
   /** Does what is due; gives the next moment when something will be, or undefined if nothing is under way. */
   look(now: number): number | undefined {
-    for (const place of this.holders) if (place.leaseEnd <= now && !place.isUnvouched) this.lapse(place)
+    for (const place of Array.from(this.holders.values()))
+      if (place.leaseEnd <= now && !place.isUnvouched) this.lapse(place)
     if (this.keepAt <= now) {
       this.keepAt = Number.POSITIVE_INFINITY
       for (const place of this.places.values()) {
@@ -626,7 +653,7 @@ class RemoteSemaphore {
     const overdue = Math.min(...this.lanes.map((lane) => lane.expire(onLate)))
     if (this.isIdle) return undefined
     let next = Math.min(overdue, this.keepAt, this.lookAt)
-    for (const place of this.holders) if (!place.isUnvouched) next = Math.min(next, place.leaseEnd)
+    for (const place of this.holders.values()) if (!place.isUnvouched) next = Math.min(next, place.leaseEnd)
     return next
   }
 

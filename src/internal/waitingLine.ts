@@ -30,6 +30,7 @@ export class WaitingLine {
         place = this.enter(waiter, fiber)
       })
       return Effect.onExitPrimitive(restore(woken), (exit) => {
+        waiter.wake = undefined
         if (place !== undefined) this.leave(place)
         onEnd(exit._tag === "Failure")
         return undefined

@@ -8,6 +8,7 @@ import * as Exit from "effect/Exit"
 import type * as Fiber from "effect/Fiber"
 import * as Option from "effect/Option"
 import { BackendError } from "../../Errors.ts"
+import { LinkedList, type Node } from "../linkedList.ts"
 import { ObservedRequest, type Watch } from "../observedRequest.ts"
 import { atCaller } from "./callerStack.ts"
 import { clock } from "./clock.ts"
@@ -34,6 +35,8 @@ export class Call implements AbortListener {
   private readonly name: string
   private readonly verb: string
   private readonly caller: AbortSignal | undefined
+  private readonly listening: Node<AbortListener> | undefined
+  private readonly place: Node<Call>
   private waiting: Fiber.Fiber<unknown, unknown> | undefined
   private stopped: Stop | undefined
   private controller: AbortController | undefined
@@ -47,7 +50,8 @@ export class Call implements AbortListener {
     this.verb = verb
     this.caller = caller
     if (watch !== undefined) this.observed = new ObservedRequest(watch, permits, clock)
-    if (caller !== undefined) listen(caller, this)
+    if (caller !== undefined) this.listening = listen(caller, this)
+    this.place = calls.underWay.add(this)
   }
 
   /** The caller's signal has aborted. */
@@ -110,7 +114,7 @@ export class Call implements AbortListener {
 
   /** From now on the caller's signal says nothing about it. */
   detach(): void {
-    if (this.caller !== undefined) unlisten(this.caller, this)
+    if (this.caller !== undefined && this.listening !== undefined) unlisten(this.caller, this.listening)
   }
 
   /** What it holds is lost. */
@@ -130,7 +134,7 @@ export class Call implements AbortListener {
   /** It holds nothing any more. */
   end(): void {
     this.detach()
-    this.calls.forget(this)
+    this.calls.forget(this.place)
     this.observed?.ended(this.failure ?? Exit.void)
   }
 
@@ -154,16 +158,14 @@ const closedError = (name: string, operation: string) =>
   new BackendError({ operation, name, reason: "Closed", cause: undefined })
 
 export class Calls {
-  private readonly underWay = new Set<Call>()
+  readonly underWay = new LinkedList<Call>()
   private readonly onDrained = new Set<() => void>()
   private isClosed = false
 
   begin(name: string, verb: string, asking: Asking = {}): Call {
     if (asking.signal?.aborted) throw asking.signal.reason
     if (this.isClosed) throw atCaller(closedError(name, verb))
-    const call = new Call(this, name, verb, asking)
-    this.underWay.add(call)
-    return call
+    return new Call(this, name, verb, asking)
   }
 
   /** A call that needs no permit, and is answered soon. */
@@ -176,8 +178,8 @@ export class Calls {
     }
   }
 
-  forget(call: Call): void {
-    this.underWay.delete(call)
+  forget(call: Node<Call>): void {
+    this.underWay.remove(call)
     if (this.underWay.size === 0) for (const onDrained of this.onDrained) onDrained()
   }
 
@@ -195,9 +197,9 @@ export class Calls {
   close(timeout: number): Effect.Effect<void> {
     return Effect.suspend(() => {
       this.isClosed = true
-      for (const call of this.underWay) call.refuse()
+      for (const call of Array.from(this.underWay)) call.refuse()
       return Effect.map(Effect.timeoutOption(this.drained, timeout), (drained) => {
-        if (Option.isNone(drained)) for (const call of this.underWay) call.close()
+        if (Option.isNone(drained)) for (const call of Array.from(this.underWay)) call.close()
       })
     })
   }

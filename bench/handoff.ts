@@ -16,7 +16,7 @@ const worker = fileURLToPath(new URL("./handoffWorker.ts", import.meta.url))
 const processes = 4
 
 /** Milliseconds, before anything is measured. */
-const warmUp = 8000
+const warmUp = 20_000
 
 const percentile = (sorted: ReadonlyArray<number>, part: number): number =>
   sorted[Math.min(sorted.length - 1, Math.floor(sorted.length * part))] ?? 0

@@ -3,6 +3,7 @@ import { assert, describe, it } from "@effect/vitest"
 import { Effect, Layer } from "effect"
 import { Limiter, Semaphore, TokenBucket } from "steindamm"
 import { RedisClient, type RedisClientOptions, RedisLive } from "steindamm/redis"
+import { runToEnd, steindamm } from "./support/command.ts"
 import { type RedisServer, startCluster, startServer } from "./support/servers.ts"
 
 const guide = readFileSync(new URL("../docs/redis.md", import.meta.url), "utf8")
@@ -11,6 +12,8 @@ const guide = readFileSync(new URL("../docs/redis.md", import.meta.url), "utf8")
 const rights = /^ACL SETUSER limits on >secret (.+)$/m.exec(guide)?.[1]?.split(" ") ?? []
 
 const rightsOnCluster = /On a cluster add `([^`]+)`/.exec(guide)?.[1]?.split(" ") ?? []
+
+const rightsOfCommandOnCluster = /and on a cluster `([^`]+)`/.exec(guide)?.[1]?.split(" ") ?? []
 
 const account = { username: "limits", password: "secret" }
 
@@ -53,21 +56,35 @@ const inTwoProcesses = (options: RedisClientOptions) => {
   )
 }
 
-describe("a user with the rights that the guide names", () => {
-  it.live("may do all that limiters do", () =>
+/** What the command asks of Redis. */
+const useCommand = (url: string) =>
+  Effect.forEach([["top"], ["inspect", "bucket"], ["resize", "semaphore", "3"], ["reset", "bucket", "--yes"]], (args) =>
+    Effect.gen(function* () {
+      const REDIS_URL = url.replace("//", `//${account.username}:${account.password}@`)
+      const { code, stderr } = yield* Effect.promise(() => runToEnd([...steindamm, ...args], { env: { REDIS_URL } }))
+      assert.strictEqual(code, 0, `${args.join(" ")}: ${stderr}`)
+    })
+  )
+
+describe("a user with the rights that the guide names", { timeout: 60_000 }, () => {
+  it.live("may do all that limiters and the command do", () =>
     Effect.gen(function* () {
       const server = yield* startServer()
       yield* allow(server, rights)
       yield* inTwoProcesses({ host: server.host, port: server.port, ...account })
+      yield* useCommand(server.url)
       assert.deepStrictEqual(yield* denials(server), [])
     })
   )
 
-  it.live("may do all that limiters do on a cluster", () =>
+  it.live("may do all that limiters and the command do on a cluster", () =>
     Effect.gen(function* () {
       const cluster = yield* startCluster()
       yield* Effect.forEach(cluster.primaries, (server) => allow(server, [...rights, ...rightsOnCluster]))
       yield* inTwoProcesses({ nodes: [cluster.url], redisOptions: account })
+      for (const server of cluster.primaries) assert.deepStrictEqual(yield* denials(server), [])
+      yield* Effect.forEach(cluster.primaries, (server) => allow(server, rightsOfCommandOnCluster))
+      yield* useCommand(cluster.url)
       for (const server of cluster.primaries) assert.deepStrictEqual(yield* denials(server), [])
     })
   )

@@ -4,7 +4,7 @@
  * Nobody knows beforehand how many tokens an answer takes. Each call takes an estimate from the budget, and once its
  * answer is there, returns what it didn't use or is charged with what it used beyond.
  *
- *     node --conditions steindamm-source examples/llm-token-budget.ts
+ *     npx node --conditions steindamm-source examples/llm-token-budget.ts
  */
 import { Clock, Console, Effect } from "effect"
 import { LocalLive, TokenBucket } from "steindamm"

@@ -4,7 +4,7 @@
  * The collector is a stand-in within this process, which tells what has arrived. Give the exporter the address of a real
  * one, such as `http://localhost:4318`, and docs/grafana-dashboard.json shows the rest.
  *
- *     node --conditions steindamm-source examples/open-telemetry.ts
+ *     npx node --conditions steindamm-source examples/open-telemetry.ts
  */
 import { createServer } from "node:http"
 import type { AddressInfo } from "node:net"

@@ -4,7 +4,7 @@
  * The server runs on a free port of this machine and is asked by a client in this process. With `RedisLive` instead of
  * `LocalLive`, any number of servers count together.
  *
- *     node --conditions steindamm-source examples/per-user-http-server.ts
+ *     npx node --conditions steindamm-source examples/per-user-http-server.ts
  */
 import { createServer } from "node:http"
 import { NodeHttpServer } from "@effect/platform-node"

@@ -4,7 +4,7 @@
  *
  * With a Redis named in `REDIS_URL`, all processes keep to the limits together; nothing else changes.
  *
- *     node --conditions steindamm-source examples/plain-promises.ts
+ *     npx node --conditions steindamm-source examples/plain-promises.ts
  */
 import { setTimeout } from "node:timers/promises"
 import { createSemaphore, createTokenBucket, MaxSleepExceeded } from "steindamm/promise"

@@ -4,7 +4,7 @@
  *
  * With the variable REDIS_URL set, the program then runs over that Redis as well, without any change.
  *
- *     node --conditions steindamm-source examples/swap-layers-in-tests.ts
+ *     npx node --conditions steindamm-source examples/swap-layers-in-tests.ts
  */
 import { Clock, Config, ConfigProvider, Console, Duration, Effect, Fiber, Layer, Option } from "effect"
 import { TestClock } from "effect/testing"

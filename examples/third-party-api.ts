@@ -4,7 +4,7 @@
  * The API is a stand-in within this process. With `RedisLive` instead of `LocalLive`, any number of processes keep to
  * the 100 calls together, and all of them stay away when one is told to.
  *
- *     node --conditions steindamm-source examples/third-party-api.ts
+ *     npx node --conditions steindamm-source examples/third-party-api.ts
  */
 import { Clock, Console, Effect, Layer } from "effect"
 import { FetchHttpClient, HttpClient, HttpRouter, HttpServerResponse } from "effect/http"

@@ -5,7 +5,7 @@
  * The database is a stand-in within the process that starts the workers. Without the variable REDIS_URL, Redis is
  * expected on this machine, on its usual port.
  *
- *     node --conditions steindamm-source examples/worker-pool.ts
+ *     npx node --conditions steindamm-source examples/worker-pool.ts
  */
 import { type ChildProcess, fork } from "node:child_process"
 import { once } from "node:events"

@@ -55,7 +55,7 @@ export const snippetsOf = (path: string, document: string, folder: string): Read
 
 /** All snippets of the project, to be written into `folder`. */
 export const allSnippets = (root: string, folder: string): ReadonlyArray<Snippet> =>
-  ["*.md", "docs/**/*.md", "src/**/*.ts"]
+  ["*.md", "{docs,examples,bench}/**/*.md", "src/**/*.ts"]
     .flatMap((pattern) => globSync(pattern, { cwd: root }).sort())
     .flatMap((path) => snippetsOf(path, readFileSync(join(root, path), "utf8"), folder))
 

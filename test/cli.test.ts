@@ -389,6 +389,17 @@ describe("steindamm", () => {
     })
   )
 
+  it.live("comes to an end where a cluster is not in order", () =>
+    Effect.gen(function* () {
+      const { url } = yield* startServer({ config: { "cluster-enabled": "yes" } })
+      const run = (...args: ReadonlyArray<string>) =>
+        Effect.promise(() => runToEnd([...steindamm, ...args, "--redis", url]))
+
+      assert.include(failed(yield* run("inspect", "x")), "can't be reached")
+      assert.include(failed(yield* run("resize", "x", "3")), "does not answer")
+    })
+  )
+
   it.live("says so if something else lives under a limiter's key", () =>
     Effect.gen(function* () {
       const one = backend(inject("redisUrl"))

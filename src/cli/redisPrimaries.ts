@@ -85,15 +85,17 @@ export const primaries = (address: RedisAddress): Effect.Effect<ReadonlyArray<Re
       (server) => [server]
     )
   }
-  const { retryStrategy, lazyConnect, ...ofNodes } = impatient
+  const { retryStrategy, lazyConnect, enableReadyCheck, ...ofNodes } = impatient
   return Effect.map(
     visit(
       address,
       () =>
         new Cluster([...address.urls], {
           lazyConnect,
+          // A cluster that is not in order would be asked again and again.
+          enableReadyCheck,
           clusterRetryStrategy: retryStrategy,
-          redisOptions: { ...ofNodes, ...nodeOptions(address.urls[0]) }
+          redisOptions: { ...ofNodes, enableReadyCheck, ...nodeOptions(address.urls[0]) }
         })
     ),
     (cluster) => cluster.nodes("master")

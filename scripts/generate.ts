@@ -4,11 +4,9 @@
  * - The Lua scripts as a module, so that they travel with any bundle.
  * - The Grafana dashboard, from the definitions of the metrics.
  */
-import { readdirSync, readFileSync, writeFileSync } from "node:fs"
-import { fileURLToPath } from "node:url"
+import { readdirSync, readFileSync } from "node:fs"
 import { dashboardText } from "./dashboard.ts"
-
-const path = (relative: string) => fileURLToPath(new URL(`../${relative}`, import.meta.url))
+import { generate, path } from "./generated.ts"
 
 const constantOf = (file: string) => {
   const name = file.replace(/\.lua$/, "").replace(/-(.)/g, (_, letter: string) => letter.toUpperCase())
@@ -24,21 +22,7 @@ const scriptsText = () => {
   return ["// Generated from lua/ by `npm run generate`.\n", ...files.map(constantOf)].join("\n")
 }
 
-const current = (target: string) => {
-  try {
-    return readFileSync(path(target), "utf8")
-  } catch {
-    return ""
-  }
-}
+const command = "npm run generate"
 
-for (const [target, source, text] of [
-  ["src/internal/scripts.ts", "lua/", scriptsText()],
-  ["docs/grafana-dashboard.json", "scripts/dashboard.ts", dashboardText]
-] as const) {
-  if (!process.argv.includes("--check")) writeFileSync(path(target), text)
-  else if (current(target) !== text) {
-    console.error(`${target} is not what ${source} says: run \`npm run generate\`.`)
-    process.exitCode = 1
-  }
-}
+generate("src/internal/scripts.ts", scriptsText(), "lua/ says", command)
+generate("docs/grafana-dashboard.json", dashboardText, "scripts/dashboard.ts says", command)

@@ -73,7 +73,7 @@ const toUnits = (tokens: number, round: (n: number) => number): number => {
   return Math.abs(units - nearest) < 1e-3 ? nearest : round(units)
 }
 
-export const costOf = (tokens: number): number => (tokens > 0 ? Math.max(1, toUnits(tokens, Math.ceil)) : 0)
+const costOf = (tokens: number): number => (tokens > 0 ? Math.max(1, toUnits(tokens, Math.ceil)) : 0)
 
 const supplyOf = (tokens: number): number => toUnits(tokens, Math.floor)
 
@@ -119,7 +119,7 @@ class Reader {
 
   number(field: string, fallback: number, rule: string, holds: (n: number) => boolean): number {
     const value = this.get(field, fallback)
-    if (typeof value !== "number" || !Number.isFinite(value) || !holds(value)) this.fail(field, value, rule)
+    if (typeof value !== "number" || !holds(value)) this.fail(field, value, rule)
     return value
   }
 
@@ -299,7 +299,7 @@ export const maxCapacity = 2 ** 31 - 1
 const capacityRule = `an integer from 1 to ${maxCapacity}`
 
 const isCapacity = (n: unknown): n is number =>
-  Number.isInteger(n) && (n as number) >= 1 && (n as number) <= maxCapacity
+  typeof n === "number" && Number.isInteger(n) && n >= 1 && n <= maxCapacity
 
 /** Check a semaphore's options. Others, if any, are checked elsewhere. */
 export const semaphoreConfig = (
@@ -437,12 +437,11 @@ export const mapWithPermitConfig = (
 ): Result.Result<MapWithPermitConfig, InvalidOptions> =>
   read(() => {
     const reader = new Reader(options, mapWithPermitFields, name)
-    const { concurrency = 16 } = options as MapWithPermitOptions
-    if (!(typeof concurrency === "number" && concurrency >= 1)) {
-      reader.fail("concurrency", concurrency, "a number of at least 1")
-    }
     reader.callback("cost")
-    return { concurrency, unordered: reader.boolean("unordered", false) }
+    return {
+      concurrency: reader.number("concurrency", 16, "a number of at least 1", (n) => n >= 1),
+      unordered: reader.boolean("unordered", false)
+    }
   })
 
 const retryAfterFields = ["times", "jitter"] satisfies ReadonlyArray<keyof RetryAfterOptions>
@@ -457,9 +456,10 @@ export interface RetryAfterConfig {
 export const retryAfterConfig = (options: unknown): Result.Result<RetryAfterConfig, InvalidOptions> =>
   read(() => {
     const reader = new Reader(options, retryAfterFields, "retryAfter")
-    const { times = Number.POSITIVE_INFINITY } = options as RetryAfterOptions
-    if (!(typeof times === "number" && times >= 0)) reader.fail("times", times, "a number of at least 0")
-    return { times, jitter: reader.number("jitter", 0, "a finite number of at least 0", (n) => n >= 0) }
+    return {
+      times: reader.number("times", Number.POSITIVE_INFINITY, "a number of at least 0", (n) => n >= 0),
+      jitter: reader.number("jitter", 0, "a finite number of at least 0", (n) => n >= 0 && Number.isFinite(n))
+    }
   })
 
 const jointMemberFields = ["limiter", "permits", "wait"] satisfies ReadonlyArray<

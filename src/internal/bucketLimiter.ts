@@ -161,7 +161,7 @@ export const disagreementOf = (name: string, onDisagreed = () => {}): Effect.Eff
 }
 
 /** What a limiter's state says of an absence of its backend, if there is one. */
-export const awayField = ({ away }: Pick<BucketStore, "away">): { readonly away?: AwayState } => {
+const awayField = ({ away }: Pick<BucketStore, "away">): { readonly away?: AwayState } => {
   const state = away?.()
   return state === undefined ? {} : { away: state }
 }

@@ -50,7 +50,7 @@ export class JointPromise implements Promised {
 }
 
 /** Nothing, at once. */
-export const noTokens: JointPromise = new JointPromise(0, [], [])
+const noTokens: JointPromise = new JointPromise(0, [], [])
 
 /** Why there is no promise. */
 export interface JointRefusal {

@@ -78,20 +78,15 @@ export class LocalBuckets implements BucketHome {
   }
 
   private decide(parts: ReadonlyArray<JointPart>, minWait: number, maxWait: number, clock: Clock.Clock): JointAnswer {
-    const loaded = parts.map(({ identity, config }) => this.load(identity, config.rules, clock))
-    const asked = parts.map(({ amount, mayWait }, index) => {
-      const { state } = loaded[index] as Bucket.Loaded
-      return { state, amount, mayWait }
-    })
+    const asked = parts.map((part) => ({ ...part, ...this.load(part.identity, part.config.rules, clock) }))
     const { states, outcome } = Bucket.reserveTogether(asked, minWait, maxWait)
-    for (const [index, { identity, config }] of parts.entries()) {
-      const { state, starts, disagreed } = loaded[index] as Bucket.Loaded
+    for (const [index, { identity, config, state, starts, disagreed }] of asked.entries()) {
       // A refusal changes nothing, except that a quota lives on while anyone asks for it.
       if (outcome._tag === "Reserved" || starts || config.rules.amount === 0) {
         this.save(identity, config.rules, states[index] ?? state, disagreed)
       }
     }
-    return { outcome, disagreed: loaded.map(({ disagreed }) => disagreed) }
+    return { outcome, disagreed: asked.map(({ disagreed }) => disagreed) }
   }
 
   takeNow(parts: ReadonlyArray<JointPart>, clock: Clock.Clock): boolean {

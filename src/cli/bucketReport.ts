@@ -3,6 +3,7 @@
  */
 import { load, look, maxSpan, type Rules, type State, unitsPerToken } from "../internal/bucket.ts"
 import type { LimiterAddress } from "../internal/limiterKeys.ts"
+import { tokensOf } from "../internal/options.ts"
 import { inspectTokenBucketScript as source } from "../internal/scripts.ts"
 import { makeRedisScript, type RedisScript } from "../RedisScript.ts"
 import type { BucketReport } from "./report.ts"
@@ -36,8 +37,6 @@ export const inspectTokenBucketScript: RedisScript<RememberedBucket | undefined>
   decode: readReply
 })
 
-const tokens = (units: number): number => units / unitsPerToken
-
 const millis = (micros: number): number | null => (micros < maxSpan ? micros / 1000 : null)
 
 export const bucketReport = (
@@ -51,16 +50,16 @@ export const bucketReport = (
     kind: "token-bucket",
     name,
     tag,
-    capacity: tokens(state.capacity),
-    tokens: tokens(available),
-    owed: tokens(Math.max(0, -state.level)),
+    capacity: tokensOf(state.capacity),
+    tokens: tokensOf(available),
+    owed: tokensOf(Math.max(0, -state.level)),
     waitMs: millis(wait),
     nextRefillMs: refills ? millis(Math.max(0, state.slot + state.interval - now)) : null,
-    taken: tokens(state.taken),
+    taken: tokensOf(state.taken),
     options: {
-      refillAmount: tokens(rules.amount),
+      refillAmount: tokensOf(rules.amount),
       refillFrequencyMs: rules.interval / 1000,
-      initialTokens: tokens(rules.initial),
+      initialTokens: tokensOf(rules.initial),
       expiryMs: rules.expiry / 1000,
       windowStartTime: rules.origin < 0 ? null : new Date(rules.origin / 1000).toISOString()
     }

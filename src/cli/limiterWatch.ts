@@ -4,8 +4,8 @@
 import * as Effect from "effect/Effect"
 import * as Result from "effect/Result"
 import type { LimiterAddress } from "../internal/limiterKeys.ts"
-import { currentMicros } from "../internal/time.ts"
 import { type Found, Limiters, type Search } from "./limiters.ts"
+import { monotonicSeconds } from "./monotonic.ts"
 import { type Overview, type Row, rowOf, unreadableRow } from "./overview.ts"
 import type { Problem } from "./problem.ts"
 import { RateHistory } from "./rateHistory.ts"
@@ -17,9 +17,6 @@ const pauseFactor = 20
 
 /** Limiters that are asked about at a time. */
 const concurrency = 32
-
-/** In seconds. */
-const now = Effect.map(currentMicros, (micros) => micros / 1_000_000)
 
 const identityOf = ({ kind, name, tag }: LimiterAddress) => ({ kind: kindNameOf[kind], name, tag: tag ?? null })
 
@@ -58,7 +55,7 @@ export class LimiterWatch {
           const report = result.success
           if (report === undefined) return []
           const history = this.histories.get(keyOf(identity)) ?? new RateHistory()
-          history.observe(yield* now, report)
+          history.observe(yield* monotonicSeconds, report)
           histories.set(keyOf(identity), history)
           return [rowOf(report, history.rate)]
         }),
@@ -69,10 +66,10 @@ export class LimiterWatch {
   })
 
   private readonly searchIfDue = Effect.gen({ self: this }, function* () {
-    const begun = yield* now
+    const begun = yield* monotonicSeconds
     if (begun < this.searchAt) return
     this.found = yield* this.limiters.find(this.search)
-    const ended = yield* now
+    const ended = yield* monotonicSeconds
     this.searchAt = ended + Math.max(searchPause, pauseFactor * (ended - begun))
   })
 }

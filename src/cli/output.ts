@@ -8,7 +8,7 @@ import * as Effect from "effect/Effect"
 import { type Line, toText } from "./render/text.ts"
 import { steindamm } from "./steindamm.ts"
 
-export const printLines = Effect.fnUntraced(function* (lines: ReadonlyArray<Line>) {
+const printLines = Effect.fnUntraced(function* (lines: ReadonlyArray<Line>) {
   const { canColor } = yield* TerminalCapabilities
   yield* Console.log(lines.map((line) => toText(line, canColor).trimEnd()).join("\n"))
 })

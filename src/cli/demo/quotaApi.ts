@@ -7,8 +7,8 @@ import * as Effect from "effect/Effect"
 import * as FetchHttpClient from "effect/http/FetchHttpClient"
 import * as HttpClient from "effect/http/HttpClient"
 import * as Layer from "effect/Layer"
+import { monotonicSeconds } from "../monotonic.ts"
 import { localServer } from "./localServer.ts"
-import { monotonicSeconds } from "./monotonic.ts"
 
 export interface Quota {
   /** Calls a second. */

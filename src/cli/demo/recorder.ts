@@ -2,7 +2,7 @@
  * Watches the work of one run. It only looks on: what runs when is up to the limiter.
  */
 import * as Effect from "effect/Effect"
-import { monotonicSeconds } from "./monotonic.ts"
+import { monotonicSeconds } from "../monotonic.ts"
 import type { Outcome, Run } from "./run.ts"
 
 /** Something that decides when work may run: `limiter.withPermit`, or nothing at all. */

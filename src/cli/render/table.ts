@@ -17,10 +17,7 @@ export const gap = "  "
 export const tableLines = <Row>(columns: ReadonlyArray<Column<Row>>, rows: ReadonlyArray<Row>): Array<Line> => {
   const cells = rows.map((row) => columns.map(({ cell }) => cell(row)))
   const widths = columns.map(({ head, most = Number.POSITIVE_INFINITY }, index) =>
-    Math.max(
-      columnsOf(head),
-      Math.min(most, ...[Math.max(0, ...cells.map((row) => columnsOf(row[index]?.text ?? "")))])
-    )
+    Math.max(columnsOf(head), Math.min(most, Math.max(0, ...cells.map((row) => columnsOf(row[index]?.text ?? "")))))
   )
   const inColumn = (text: string, index: number) => fitted(text, widths[index] ?? 0, columns[index]?.align)
   const spaced = (line: Line): Line => line.flatMap((span, index) => (index === 0 ? [span] : [plain(gap), span]))

@@ -22,7 +22,7 @@ const fewestPlotRows = 3
 const linesBesidesPlots = 11
 
 /** Rows of each plot so that the frame and the line below it fit; 0 leaves the plots out. */
-export const plotRowsFor = (rows: number): number => {
+const plotRowsFor = (rows: number): number => {
   const possible = Math.floor((rows - 1 - linesBesidesPlots) / 2)
   return possible < fewestPlotRows ? 0 : Math.min(mostPlotRows, possible)
 }

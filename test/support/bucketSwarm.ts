@@ -5,6 +5,7 @@
 import { Clock, Duration, Effect, Exit, Fiber, Layer, References, type Scope } from "effect"
 import { type BackendError, type InvalidOptions, TokenBucket, type TokenBucketOptions } from "steindamm"
 import { type RedisClient, RedisTokenBucketLive } from "steindamm/redis"
+import { lateness } from "./lateness.ts"
 
 export interface SwarmOptions {
   readonly client: Layer.Layer<RedisClient, InvalidOptions>
@@ -31,8 +32,10 @@ export interface SwarmResult {
   readonly admittedBy: ReadonlyArray<number>
   readonly maxSleepExceeded: number
   readonly backendErrors: ReadonlyArray<BackendError>
-  /** By how many milliseconds an answer came later than `maxSleep`, at worst. */
+  /** By how many milliseconds an answer came later than `maxSleep`, at worst, but for what timers were late. */
   readonly latest: number
+  /** By how many milliseconds timers were late at worst. */
+  readonly late: number
 }
 
 export const runSwarm = (options: SwarmOptions): Effect.Effect<SwarmResult, BackendError | InvalidOptions> =>
@@ -43,6 +46,7 @@ export const runSwarm = (options: SwarmOptions): Effect.Effect<SwarmResult, Back
         Effect.flatMap(Layer.build(live), (context) => Effect.provideContext(TokenBucket.make(options.bucket), context))
       )
       const clock = yield* Clock.Clock
+      const lateBy = yield* lateness
       const now = () => Number(clock.monotonicTimeNanosUnsafe()) / 1e6
       const start = now()
       const admissions: Array<number> = []
@@ -85,7 +89,8 @@ export const runSwarm = (options: SwarmOptions): Effect.Effect<SwarmResult, Back
         { concurrency: "unbounded", discard: true }
       )
       yield* Fiber.interrupt(chaos)
-      return { admissions, admittedBy, maxSleepExceeded, backendErrors, latest }
+      const late = lateBy()
+      return { admissions, admittedBy, maxSleepExceeded, backendErrors, latest: latest - late, late }
     })
   )
 
@@ -93,13 +98,13 @@ const quietly = <A, E>(swarm: Effect.Effect<A, E, Scope.Scope>): Effect.Effect<A
   Effect.provideService(Effect.scoped(swarm), References.MinimumLogLevel, "Error")
 
 /**
- * The most that was admitted in any window beyond capacity and refill. News of a promise may be up to `late`
- * milliseconds old when it arrives, so that windows count as that much longer.
+ * The most that was admitted in any window beyond capacity and refill. News of a promise may be up to `age` milliseconds
+ * old when it arrives, and timers late, so that windows count as that much longer.
  */
 export const excess = (
-  { admissions }: Pick<SwarmResult, "admissions">,
+  { admissions, late = 0 }: Pick<SwarmResult, "admissions"> & Partial<Pick<SwarmResult, "late">>,
   { capacity, refillAmount, refillFrequency }: SwarmOptions["bucket"],
-  late: number
+  age: number
 ): number => {
   let worst = Number.NEGATIVE_INFINITY
   // With f(i) = i - rate * t(i), the window from i to j holds f(j) - f(i) + 1 more than what refilled in it.
@@ -110,5 +115,5 @@ export const excess = (
     lowest = Math.min(lowest, f)
     worst = Math.max(worst, f - lowest + 1)
   }
-  return worst - capacity - refillAmount - rate * late
+  return worst - capacity - refillAmount - rate * (age + late)
 }

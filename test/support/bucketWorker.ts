@@ -2,10 +2,11 @@
  * A process whose fibers are hungry for tokens: told by its argument what to do, it prints when work was let through, in
  * microseconds of the clock that all processes of a machine share, and how late its timers were at worst.
  */
-import { monitorEventLoopDelay } from "node:perf_hooks"
 import { Effect, Layer } from "effect"
 import { TokenBucket, type TokenBucketOptions } from "steindamm"
 import { RedisClient, RedisTokenBucketLive } from "steindamm/redis"
+import { micros } from "./history.ts"
+import { lateness } from "./lateness.ts"
 
 export interface Work {
   readonly url: string
@@ -24,22 +25,19 @@ export interface Report {
 
 const { url, keyPrefix, bucket, fibers, duration }: Work = JSON.parse(process.argv[2] ?? "")
 
-const micros = () => Number(process.hrtime.bigint() / BigInt(1000))
-
 const main = Effect.gen(function* () {
   const limiter = yield* TokenBucket.make(bucket)
   const admissions: Array<number> = []
-  const delay = monitorEventLoopDelay({ resolution: 1 })
-  delay.enable()
+  const lateBy = yield* lateness
   const end = micros() + duration * 1000
   const hungry = Effect.gen(function* () {
     while (micros() < end) yield* limiter.withPermit(Effect.sync(() => admissions.push(micros())))
   })
   yield* Effect.forEach(Array.from({ length: fibers }), () => hungry, { concurrency: "unbounded", discard: true })
-  const report: Report = { admissions, late: delay.max / 1e6 }
+  const report: Report = { admissions, late: lateBy() }
   process.stdout.write(JSON.stringify(report))
 })
 
 const live = RedisTokenBucketLive.pipe(Layer.provide(RedisClient.layer({ url, keyPrefix })))
 
-Effect.runPromise(main.pipe(Effect.provide(live)))
+Effect.runPromise(main.pipe(Effect.scoped, Effect.provide(live)))

@@ -2,14 +2,13 @@ import { assert, describe, it } from "@effect/vitest"
 import { Context, Duration, Effect, Exit, Fiber, Layer, Scheduler } from "effect"
 import { TestClock } from "effect/testing"
 import { Limiter, LocalLive, Semaphore, TokenBucket } from "steindamm"
+import { start } from "./support/fibers.ts"
 import { interruptedWork, sweep } from "./support/interruption.ts"
 import { seeded } from "./support/random.ts"
 
 /** A bucket of another layer, about which no step decides together with those of the test's own. */
 const elsewhere = (options: Parameters<typeof TokenBucket.make>[0]) =>
   Effect.flatMap(Layer.build(Layer.fresh(LocalLive)), (context) => Context.get(context, TokenBucket).make(options))
-
-const started = <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.forkChild(effect, { startImmediately: true })
 
 describe("several limiters in memory", () => {
   it.effect("give everything back that no work used, at whatever point they are interrupted", () =>
@@ -56,8 +55,8 @@ describe("several limiters in memory", () => {
           const slow = yield* TokenBucket.make({ name: `${name} slow`, capacity: 1, initialTokens: 0 })
           const joint = () => Limiter.all([fast, slow])
           const slowly = Effect.provideService(Scheduler.MaxOpsBeforeYield, operations)
-          const leaving = yield* started(slowly(joint().withPermit(Effect.void)))
-          const behind = yield* started(slowly(joint().withPermit(Effect.void)))
+          const leaving = yield* start(slowly(joint().withPermit(Effect.void)))
+          const behind = yield* start(slowly(joint().withPermit(Effect.void)))
           for (let turn = 0; turn < turns; turn++) yield* Effect.yieldNow
           yield* Fiber.interrupt(leaving)
           for (let turn = 0; turn < 100; turn++) yield* Effect.yieldNow
@@ -77,9 +76,9 @@ describe("several limiters in memory", () => {
       const order: Array<string> = []
       const push = (name: string) => Effect.sync(() => order.push(name))
       const joint = Limiter.all([fast, slow])
-      yield* started(joint.withPermit(push("first")))
-      yield* started(fast.withPermit(push("alone")))
-      yield* started(joint.withPermit(push("second")))
+      yield* start(joint.withPermit(push("first")))
+      yield* start(fast.withPermit(push("alone")))
+      yield* start(joint.withPermit(push("second")))
       yield* fast.pause("2500 millis")
       yield* TestClock.adjust("2499 millis")
       assert.deepStrictEqual(order, [])
@@ -88,7 +87,7 @@ describe("several limiters in memory", () => {
       yield* TestClock.adjust("1 second")
       assert.deepStrictEqual(order, ["first", "alone", "second"])
       const impatient = yield* TokenBucket.make({ name: "fast", capacity: 5, maxSleep: "1 second" })
-      const waiting = yield* started(Effect.flip(Limiter.all([impatient, slow]).withPermit(Effect.void)))
+      const waiting = yield* start(Effect.flip(Limiter.all([impatient, slow]).withPermit(Effect.void)))
       yield* slow.pause("1 minute")
       for (let turn = 0; turn < 10; turn++) yield* Effect.yieldNow
       const error = yield* Fiber.join(waiting)
@@ -109,7 +108,7 @@ describe("several limiters in memory", () => {
         })
         const joint = Limiter.all([fast, slow])
         yield* joint.withPermit(Effect.void)
-        const waiting = yield* Effect.forEach(Array.from({ length: 10 }), () => started(joint.withPermit(Effect.void)))
+        const waiting = yield* Effect.forEach(Array.from({ length: 10 }), () => start(joint.withPermit(Effect.void)))
         while (waiting.length > 0) {
           const [leaving] = waiting.splice(random.integer(0, waiting.length - 1), 1)
           if (leaving !== undefined) yield* Fiber.interrupt(leaving)
@@ -117,6 +116,24 @@ describe("several limiters in memory", () => {
         assert.strictEqual((yield* fast.state).tokens, 4)
         assert.strictEqual(Duration.toMillis((yield* slow.state).wait), 3_600_000)
       }
+    }).pipe(Effect.provide(LocalLive))
+  )
+
+  it.effect("are remembered as if each were asked alone, though one of them refuses", () =>
+    Effect.gen(function* () {
+      const empty = { capacity: 1, initialTokens: 0, refillFrequency: "1 minute", maxSleep: "20 seconds" } as const
+      const slow = yield* TokenBucket.make({ name: "slow", ...empty })
+      const quota = yield* TokenBucket.make({ name: "quota", capacity: 2, refillAmount: 0, refillFrequency: 0 })
+      yield* quota.withPermit(Effect.void)
+      const joint = Limiter.all([slow, quota])
+      for (const left of [60, 30]) {
+        const error = yield* Effect.flip(joint.withPermit(Effect.void))
+        assert.deepInclude(error, { _tag: "MaxSleepExceeded", name: "slow", requiredSleep: Duration.seconds(left) })
+        yield* TestClock.adjust("30 seconds")
+      }
+      // More than its expiry after the only token was taken from the quota, and less than that after it was asked for.
+      yield* TestClock.adjust("20 seconds")
+      assert.strictEqual((yield* quota.state).tokens, 1)
     }).pipe(Effect.provide(LocalLive))
   )
 
@@ -128,7 +145,7 @@ describe("several limiters in memory", () => {
       assert.isFalse(joint.isAtomic)
       let ran = 0
       const fibers = yield* Effect.forEach(Array.from({ length: 6 }), () =>
-        started(Effect.exit(joint.withPermit(Effect.sync(() => ran++))))
+        start(Effect.exit(joint.withPermit(Effect.sync(() => ran++))))
       )
       const refused = fibers.filter((fiber) => fiber.pollUnsafe() !== undefined)
       assert.deepStrictEqual([ran, refused.length], [2, 3])
@@ -152,8 +169,8 @@ describe("several limiters in memory", () => {
       const joint = Limiter.all([slow, used])
       const times: Array<number> = []
       const run = Effect.clockWith((clock) => Effect.sync(() => times.push(clock.currentTimeMillisUnsafe())))
-      yield* started(joint.withPermit(run))
-      yield* started(slow.withPermit(run))
+      yield* start(joint.withPermit(run))
+      yield* start(slow.withPermit(run))
       yield* TestClock.adjust("20 seconds")
       // The slow one counts its token as taken when the work runs, and not when it was asked.
       assert.deepStrictEqual(times, [3000, 10_000])

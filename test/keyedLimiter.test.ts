@@ -8,6 +8,7 @@ import { inject } from "vitest"
 import { semaphores, tokenBuckets } from "../src/internal/backends.ts"
 import { LocalBuckets } from "../src/internal/localBuckets.ts"
 import { LocalSemaphores } from "../src/internal/localSemaphores.ts"
+import { start } from "./support/fibers.ts"
 import { freshKeyPrefix } from "./support/keyPrefix.ts"
 
 describe("limiters by key", () => {
@@ -75,7 +76,7 @@ describe("a limiter as a step of an Effect.fn", () => {
         return page
       }, limiter.withPermit)
       assert.strictEqual(yield* fetchPage(1), 1)
-      const second = yield* Effect.forkChild(fetchPage(2, 20), { startImmediately: true })
+      const second = yield* start(fetchPage(2, 20))
       assert.deepStrictEqual(ran, ["1/10"])
       yield* TestClock.adjust("1 second")
       assert.strictEqual(yield* Fiber.join(second), 2)

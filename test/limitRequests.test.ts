@@ -18,6 +18,7 @@ import { limitRequests } from "steindamm/http"
 import { RedisClient, RedisLive } from "steindamm/redis"
 import { inject } from "vitest"
 import { driven } from "./support/driven.ts"
+import { start } from "./support/fibers.ts"
 import { freshKeyPrefix } from "./support/keyPrefix.ts"
 
 /** A server in this process that answers in turn, the last answer for ever, and remembers when it was asked. */
@@ -197,7 +198,7 @@ describe("a client behind a semaphore", () => {
       const { asked, client } = server({ ...refusing({ "retry-after": "5" }), takes: 10 }, { ...ok, takes: 10 })
       const limited = client.pipe(limitRequests(limiter))
       yield* driven(limited.get(url))
-      const fiber = yield* Effect.forkChild(times(3, limited.get(url)), { startImmediately: true })
+      const fiber = yield* start(times(3, limited.get(url)))
       yield* TestClock.adjust(4000)
       assert.deepStrictEqual(asked, [0])
       assert.deepInclude(yield* limiter.state, { held: 2, waiting: 1 })

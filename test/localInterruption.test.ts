@@ -2,6 +2,7 @@ import { assert, describe, it } from "@effect/vitest"
 import { Effect, Exit, Fiber, Scheduler } from "effect"
 import { TestClock } from "effect/testing"
 import { LocalLive, Semaphore, TokenBucket } from "steindamm"
+import { start } from "./support/fibers.ts"
 import { interruptedAfter, sweep, unusedTokensComeBack } from "./support/interruption.ts"
 import { seeded } from "./support/random.ts"
 
@@ -31,18 +32,9 @@ describe("an interruption at any point", () => {
       const limiter = yield* Semaphore.make({ name: "wait", capacity: 1 })
       yield* sweep((operations, turns) =>
         Effect.gen(function* () {
-          const holder = yield* Effect.forkChild(limiter.withPermit(Effect.andThen(Effect.yieldNow, Effect.yieldNow)), {
-            startImmediately: true
-          })
-          const leaving = yield* Effect.forkChild(
-            interruptedAfter(limiter.withPermit(Effect.void), operations, turns),
-            {
-              startImmediately: true
-            }
-          )
-          const behind = yield* Effect.forkChild(limiter.withPermit(Effect.succeed("served")), {
-            startImmediately: true
-          })
+          const holder = yield* start(limiter.withPermit(Effect.andThen(Effect.yieldNow, Effect.yieldNow)))
+          const leaving = yield* start(interruptedAfter(limiter.withPermit(Effect.void), operations, turns))
+          const behind = yield* start(limiter.withPermit(Effect.succeed("served")))
           yield* Fiber.join(leaving)
           assert.strictEqual(yield* Fiber.join(behind), "served")
           yield* Fiber.join(holder)
@@ -77,13 +69,8 @@ describe("an interruption at any point", () => {
       yield* sweep((operations, turns) =>
         Effect.gen(function* () {
           const limiter = yield* TokenBucket.make({ name: `${operations} ${turns}`, capacity: 1, initialTokens: 0 })
-          const leaving = yield* Effect.forkChild(
-            interruptedAfter(limiter.withPermit(Effect.void), operations, turns),
-            {
-              startImmediately: true
-            }
-          )
-          const behind = yield* Effect.forkChild(limiter.withPermit(Effect.void), { startImmediately: true })
+          const leaving = yield* start(interruptedAfter(limiter.withPermit(Effect.void), operations, turns))
+          const behind = yield* start(limiter.withPermit(Effect.void))
           yield* Fiber.join(leaving)
           yield* TestClock.adjust("1 second")
           for (let turn = 0; turn < 5; turn++) yield* Effect.yieldNow
@@ -100,10 +87,10 @@ describe("an interruption at any point", () => {
         Effect.gen(function* () {
           const limiter = yield* TokenBucket.make({ name: `${operations} ${turns}`, capacity: 1, initialTokens: 0 })
           const slowly = Effect.provideService(Scheduler.MaxOpsBeforeYield, operations)
-          const leaving = yield* Effect.forkChild(slowly(limiter.withPermit(Effect.void)), { startImmediately: true })
-          const behind = yield* Effect.forkChild(limiter.withPermit(Effect.void), { startImmediately: true })
+          const leaving = yield* start(slowly(limiter.withPermit(Effect.void)))
+          const behind = yield* start(limiter.withPermit(Effect.void))
           for (let turn = 0; turn < 40; turn++) yield* Effect.yieldNow
-          const pausing = yield* Effect.forkChild(slowly(limiter.pause("1500 millis")), { startImmediately: true })
+          const pausing = yield* start(slowly(limiter.pause("1500 millis")))
           for (let turn = 0; turn < turns; turn++) yield* Effect.yieldNow
           yield* Fiber.interrupt(leaving)
           yield* Fiber.await(pausing)
@@ -125,8 +112,6 @@ describe("an interruption at any point", () => {
         Effect.gen(function* () {
           const where = `${operations} ${turns}`
           const slowly = Effect.provideService(Scheduler.MaxOpsBeforeYield, operations)
-          const start = <A, E, R>(effect: Effect.Effect<A, E, R>) =>
-            Effect.forkChild(effect, { startImmediately: true })
           const bucket = yield* TokenBucket.make({ name: where, capacity: 1, initialTokens: 0 })
           const semaphore = yield* Semaphore.make({ name: where, capacity: 1 })
           const full = yield* Semaphore.make({ name: `full ${where}`, capacity: 1, maxSleep: "1 second" })
@@ -179,12 +164,7 @@ describe("an interruption at any point", () => {
         )
       for (let round = 0; round < 2000; round++) {
         const fibers = yield* Effect.forEach(Array.from({ length: 10 }), () =>
-          Effect.forkChild(
-            interruptedAfter(section(random.integer(1, 3)), random.integer(3, 64), random.integer(0, 12)),
-            {
-              startImmediately: true
-            }
-          )
+          start(interruptedAfter(section(random.integer(1, 3)), random.integer(3, 64), random.integer(0, 12)))
         )
         for (const fiber of fibers) if (Exit.isFailure(yield* Fiber.join(fiber))) interrupted++
       }

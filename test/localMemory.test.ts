@@ -10,10 +10,11 @@ import { LocalBuckets } from "../src/internal/localBuckets.ts"
 import { LocalSemaphores } from "../src/internal/localSemaphores.ts"
 import { bucketConfig, semaphoreConfig } from "../src/internal/options.ts"
 import { makeSemaphoreLimiter } from "../src/internal/semaphoreLimiter.ts"
+import { start } from "./support/fibers.ts"
 
 /** Fibers that have all come as far as they can, in order. */
 const crowd = <A, E>(member: (i: number) => Effect.Effect<A, E>) =>
-  Effect.forEach(Array.from({ length: 100_000 }), (_, i) => Effect.forkChild(member(i), { startImmediately: true }))
+  Effect.forEach(Array.from({ length: 100_000 }), (_, i) => start(member(i)))
 
 describe("in memory", () => {
   it.effect("a million buckets that are full again take none, though no timer looks after them", () =>
@@ -94,7 +95,7 @@ describe("in memory", () => {
       Effect.gen(function* () {
         const limiter = yield* Semaphore.make({ name: "crowd", capacity: 1 })
         const gate = yield* Deferred.make<void>()
-        const holder = yield* Effect.forkChild(limiter.withPermit(Deferred.await(gate)), { startImmediately: true })
+        const holder = yield* start(limiter.withPermit(Deferred.await(gate)))
         let served = 0
         const fibers = yield* crowd((i) =>
           limiter.withPermit(
@@ -129,7 +130,7 @@ describe("in memory", () => {
     Effect.gen(function* () {
       const slow = { name: "paused", capacity: 1, initialTokens: 0, maxSleep: Number.POSITIVE_INFINITY }
       const limiter = yield* TokenBucket.make(slow)
-      const waiter = yield* Effect.forkChild(Effect.scoped(limiter.acquire()), { startImmediately: true })
+      const waiter = yield* start(Effect.scoped(limiter.acquire()))
       for (let i = 0; i < 20_000; i++) {
         yield* limiter.pause("2 seconds")
         yield* TestClock.adjust("1 second")

@@ -3,10 +3,9 @@ import { Clock, Deferred, Duration, Effect, Fiber, Scheduler } from "effect"
 import { TestClock } from "effect/testing"
 import { LocalLive, type Reservation, Semaphore, TokenBucket } from "steindamm"
 import { type Admitted, worstWindow } from "./support/bucketModel.ts"
+import { start } from "./support/fibers.ts"
 import { PermitPile, TokenQueue } from "./support/queueModel.ts"
 import { seeded } from "./support/random.ts"
-
-const start = <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.forkChild(effect, { startImmediately: true })
 
 /** Until every fiber has come as far as it can without time passing. */
 const quiet = Effect.repeat(Effect.yieldNow, { times: 4 })

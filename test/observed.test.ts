@@ -12,6 +12,7 @@ import {
 } from "steindamm"
 import { RedisClient, RedisLive } from "steindamm/redis"
 import { inject } from "vitest"
+import { start } from "./support/fibers.ts"
 import { interruptedAfter, sweep } from "./support/interruption.ts"
 import { freshKeyPrefix } from "./support/keyPrefix.ts"
 import { isolated, reading, seriesOf, sumOf } from "./support/metrics.ts"
@@ -33,8 +34,6 @@ const hold = "steindamm_hold_seconds"
 const lost = "steindamm_leases_lost_total"
 const tokens = "steindamm_tokens_available"
 const disagreed = "steindamm_options_disagreed_total"
-
-const fork = <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.forkChild(effect, { startImmediately: true })
 
 describe("without observation", () => {
   it.effect("limiters leave no trace in the metrics", () =>
@@ -135,7 +134,7 @@ describe("an observed token bucket", () => {
     Effect.gen(function* () {
       const limiter = yield* make
       yield* limiter.withPermit(Effect.void)
-      const fiber = yield* fork(limiter.withPermit(Effect.void))
+      const fiber = yield* start(limiter.withPermit(Effect.void))
       assert.deepStrictEqual([yield* reading(waiting), yield* reading(granted)], [1, 2])
       yield* TestClock.adjust("1 second")
       yield* Fiber.join(fiber)
@@ -171,7 +170,7 @@ describe("an observed token bucket", () => {
       yield* Effect.exit(limiter.withPermits(4)(Effect.void))
       assert.strictEqual(yield* reading(refused, { limiter: "api", reason: "InvalidOptions" }), 1)
 
-      const fiber = yield* fork(limiter.withPermit(Effect.void))
+      const fiber = yield* start(limiter.withPermit(Effect.void))
       yield* Fiber.interrupt(fiber)
       assert.strictEqual(yield* reading(refused, { limiter: "api", reason: "Interrupted" }), 1)
       assert.deepStrictEqual([yield* reading(granted, { limiter: "api" }), yield* reading(waiting)], [3, 0])
@@ -252,15 +251,15 @@ describe("an observed semaphore", () => {
         [2, Effect.scoped(Effect.andThen(limiter.acquire(2), second))],
         [1, limiter.wrap(() => second)()]
       ]
-      let [users_, permits] = [0, 0]
+      let [ended, permits] = [0, 0]
       for (const [n, use] of users) {
-        const fiber = yield* fork(use)
+        const fiber = yield* start(use)
         permits += n
         assert.deepStrictEqual([yield* reading(inUse), yield* reading(granted)], [n, permits])
         yield* TestClock.adjust("1 second")
         yield* Fiber.join(fiber)
-        users_++
-        assert.deepStrictEqual([yield* reading(inUse), yield* reading(hold), yield* sumOf(hold)], [0, users_, users_])
+        ended++
+        assert.deepStrictEqual([yield* reading(inUse), yield* reading(hold), yield* sumOf(hold)], [0, ended, ended])
       }
     }).pipe(overLocal())
   )
@@ -268,8 +267,8 @@ describe("an observed semaphore", () => {
   it.effect("tells who waits, and afterwards how long", () =>
     Effect.gen(function* () {
       const limiter = yield* make
-      const first = yield* fork(limiter.withPermits(3)(Effect.sleep("1 second")))
-      const others = yield* fork(
+      const first = yield* start(limiter.withPermits(3)(Effect.sleep("1 second")))
+      const others = yield* start(
         Effect.all([limiter.withPermit(Effect.void), limiter.withPermits(2)(Effect.void)], { concurrency: 2 })
       )
       assert.strictEqual(yield* reading(waiting), 2)
@@ -282,14 +281,14 @@ describe("an observed semaphore", () => {
   it.effect("counts who is refused, and why", () =>
     Effect.gen(function* () {
       const limiter = yield* make
-      const holder = yield* fork(limiter.withPermits(3)(Effect.never))
+      const holder = yield* start(limiter.withPermits(3)(Effect.never))
       yield* limiter.withPermitsIfAvailable(1)(Effect.void)
       assert.strictEqual(yield* reading(refused, { reason: "Unavailable" }), 1)
-      const late = yield* fork(Effect.exit(limiter.withPermit(Effect.void)))
+      const late = yield* start(Effect.exit(limiter.withPermit(Effect.void)))
       yield* TestClock.adjust("2 seconds")
       yield* Fiber.join(late)
       assert.strictEqual(yield* reading(refused, { reason: "MaxSleepExceeded" }), 1)
-      yield* Fiber.interrupt(yield* fork(limiter.withPermit(Effect.void)))
+      yield* Fiber.interrupt(yield* start(limiter.withPermit(Effect.void)))
       assert.strictEqual(yield* reading(refused, { reason: "Interrupted" }), 1)
       yield* Fiber.interrupt(holder)
       assert.deepStrictEqual([yield* reading(inUse), yield* reading(waiting), yield* reading(granted)], [0, 0, 3])
@@ -299,7 +298,7 @@ describe("an observed semaphore", () => {
   it.effect("counts a lost lease once, whether it is guarded work or a scope that has it", () =>
     Effect.gen(function* () {
       const limiter = yield* make
-      const guarded = yield* fork(Effect.exit(limiter.withPermit(limiter.withPermit(Effect.never))))
+      const guarded = yield* start(Effect.exit(limiter.withPermit(limiter.withPermit(Effect.never))))
       yield* limiter.reset
       const exit = yield* Fiber.join(guarded)
       assert.strictEqual(
@@ -412,7 +411,7 @@ describe("observed limiters that are combined", () => {
       const work = Effect.sleep("1 second")
       const users = yield* Effect.forEach(
         [limiter.withPermit(work), Effect.scoped(Effect.andThen(limiter.acquire(), work))],
-        fork
+        start
       )
       assert.deepStrictEqual([yield* reading(granted, { limiter: "calls" }), yield* reading(inUse)], [1, 1])
       assert.deepStrictEqual([yield* reading(granted, { limiter: "cost" }), yield* reading(waiting)], [5, 3])
@@ -538,7 +537,7 @@ describe("an observed limiter over Redis", () => {
         const semaphore = yield* Semaphore.make({ name: "database", expiry: "300 millis" })
         const started = yield* Deferred.make<void>()
         const work = Effect.andThen(Deferred.succeed(started, undefined), Effect.never)
-        const holder = yield* fork(Effect.flip(semaphore.withPermit(work)))
+        const holder = yield* start(Effect.flip(semaphore.withPermit(work)))
         yield* Deferred.await(started)
         yield* bucket.withPermit(Effect.void)
         assert.strictEqual(yield* reading(errors), 0)
@@ -579,8 +578,8 @@ describe("the span of a request", () => {
     Effect.gen(function* () {
       const program = Effect.gen(function* () {
         const limiter = yield* Semaphore.make({ name: "database", capacity: 1 })
-        const holder = yield* fork(limiter.withPermit(Effect.sleep("2 seconds")))
-        const waiter = yield* fork(
+        const holder = yield* start(limiter.withPermit(Effect.sleep("2 seconds")))
+        const waiter = yield* start(
           limiter.withPermit(Effect.withSpan(Effect.sleep("1 second"), "query")).pipe(Effect.withSpan("request"))
         )
         yield* TestClock.adjust("3 seconds")
@@ -622,7 +621,7 @@ describe("the span of a request", () => {
         yield* limiter.withPermitsIfAvailable("ada", 1)(Effect.void)
         const patient = yield* TokenBucket.make({ name: "patient", capacity: 1 })
         yield* patient.reserve()
-        yield* Fiber.interrupt(yield* fork(patient.withPermit(Effect.void)))
+        yield* Fiber.interrupt(yield* start(patient.withPermit(Effect.void)))
       })
       const spans = yield* traced(program, { spans: true })
       assert.deepStrictEqual(
@@ -660,7 +659,7 @@ describe("the log lines of guarded work", () => {
       const program = Effect.gen(function* () {
         const limiter = yield* TokenBucket.makeKeyed({ name: "user", capacity: 1 })
         yield* limiter.withPermit("ada")(Effect.void)
-        const second = yield* fork(limiter.withPermit("ada")(Effect.log("inside")))
+        const second = yield* start(limiter.withPermit("ada")(Effect.log("inside")))
         yield* TestClock.adjust("1 second")
         yield* Fiber.join(second)
         yield* Effect.log("outside")

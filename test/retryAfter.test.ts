@@ -1,9 +1,14 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Clock, Duration, Effect, Fiber, Schedule } from "effect"
-import { LocalLive, MaxSleepExceeded, retryAfter, Semaphore, TokenBucket } from "steindamm"
+import { LocalLive, MaxSleepExceeded, retryAfter, Semaphore, TokenBucket, type TokenBucketLimiter } from "steindamm"
 import { driven } from "./support/driven.ts"
+import { start } from "./support/fibers.ts"
 
 const now = Clock.currentTimeMillis
+
+/** A request for a token that somebody else takes away each time. */
+const takenAway = (limiter: TokenBucketLimiter) =>
+  Effect.andThen(limiter.withPermitsIfAvailable(1)(Effect.void), limiter.withPermit(now))
 
 describe("retryAfter", () => {
   it.effect("comes back after requiredSleep", () =>
@@ -18,12 +23,10 @@ describe("retryAfter", () => {
   it.effect("comes back a limited number of times, and then fails as the last time", () =>
     Effect.gen(function* () {
       const limiter = yield* TokenBucket.make({ name: "retry", capacity: 1, refillFrequency: 500, maxSleep: 1 })
-      // Whoever came first takes the token away each time.
-      const taken = Effect.andThen(limiter.withPermitsIfAvailable(1)(Effect.void), limiter.withPermit(now))
       let attempts = 0
       const counted = Effect.suspend(() => {
         attempts++
-        return taken
+        return takenAway(limiter)
       })
       const error = yield* driven(counted.pipe(Effect.retry(retryAfter({ times: 2 })), Effect.flip))
       assert.strictEqual(error._tag, "MaxSleepExceeded")
@@ -47,7 +50,7 @@ describe("retryAfter", () => {
   it.effect("comes back at once to a semaphore, which was waited for already", () =>
     Effect.gen(function* () {
       const limiter = yield* Semaphore.make({ name: "retry", capacity: 1, maxSleep: 100 })
-      const holder = yield* Effect.forkChild(limiter.withPermit(Effect.sleep(250)), { startImmediately: true })
+      const holder = yield* start(limiter.withPermit(Effect.sleep(250)))
       assert.strictEqual(yield* driven(limiter.withPermit(now).pipe(Effect.retry(retryAfter()))), 250)
       yield* Fiber.join(holder)
     }).pipe(Effect.provide(LocalLive))
@@ -83,9 +86,11 @@ describe("retryAfter", () => {
   it.effect("composes with other schedules", () =>
     Effect.gen(function* () {
       const limiter = yield* TokenBucket.make({ name: "retry", capacity: 1, refillFrequency: 500, maxSleep: 1 })
-      yield* limiter.withPermit(Effect.void)
-      const patient = retryAfter().pipe(Schedule.upTo({ duration: "100 millis" }))
-      assert.strictEqual(yield* driven(limiter.withPermit(now).pipe(Effect.retry(patient))), 500)
+      const attempt = takenAway(limiter)
+      const patient = retryAfter().pipe(Schedule.upTo({ duration: "600 millis" }))
+      yield* driven(attempt.pipe(Effect.retry(patient), Effect.flip))
+      // At 0 and at 500 there was time for another one.
+      assert.strictEqual(yield* now, 1000)
     }).pipe(Effect.provide(LocalLive))
   )
 })

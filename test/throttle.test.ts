@@ -3,6 +3,7 @@ import { Clock, Deferred, Duration, Effect, Exit, Fiber, Stream } from "effect"
 import { TestClock } from "effect/testing"
 import { Limiter, LocalLive, mapWithPermit, Semaphore, TokenBucket, throttle } from "steindamm"
 import { driven } from "./support/driven.ts"
+import { start } from "./support/fibers.ts"
 
 /** Elements as they come out, each with the time. */
 const timeline = <A, E, R>(stream: Stream.Stream<A, E, R>) =>
@@ -209,7 +210,7 @@ describe("mapWithPermit", () => {
         mapWithPermit(limiter, () => Effect.never),
         Stream.runDrain
       )
-      const losing = yield* Effect.forkChild(Effect.flip(stream), { startImmediately: true })
+      const losing = yield* start(Effect.flip(stream))
       yield* TestClock.adjust(10)
       yield* limiter.reset
       assert.strictEqual((yield* Fiber.join(losing))._tag, "PermitLost")

@@ -1,11 +1,12 @@
 /**
  * One suite for all backends: a case is written as if time passed by itself. Over memory it does so on `TestClock`,
- * millisecond by millisecond and exactly; over Redis on the real clock, give or take what a busy machine needs.
+ * millisecond by millisecond and exactly; over Redis on the real clock, give or take a tolerance and what timers are late.
  */
 import { assert, it } from "@effect/vitest"
-import { Clock, Effect, type Fiber, type Layer } from "effect"
+import { Clock, Effect, type Layer } from "effect"
 import type { InvalidOptions, Semaphore, TokenBucket } from "steindamm"
 import { driven } from "../support/driven.ts"
+import { lateness } from "../support/lateness.ts"
 
 export interface Backend {
   readonly label: string
@@ -21,8 +22,18 @@ export const caseFor =
   ({ layer, tolerance }: Backend) =>
   (claim: string, body: Case): void => {
     if (tolerance === 0) it.effect(claim, () => Effect.provide(driven(body), layer))
-    else it.live(claim, () => Effect.provide(body, layer))
+    else {
+      it.live(claim, () =>
+        Effect.flatMap(lateness, (late) => {
+          lateBy = late
+          return Effect.provide(body, layer)
+        })
+      )
+    }
   }
+
+/** In the case that runs. */
+let lateBy = () => 0
 
 let names = 0
 
@@ -43,12 +54,21 @@ export const timed = <A, E, R>(
 export const assertTook = ({ tolerance }: Backend, elapsed: number, expected: number, message?: string): void => {
   // What a case measures begins some time after what it is about.
   const early = tolerance / 2
-  assert.isAtLeast(elapsed, expected - early, message)
-  assert.isAtMost(elapsed, expected + tolerance, message)
+  const late = tolerance === 0 ? 0 : lateBy()
+  assert.isAtLeast(elapsed, expected - early - late, message)
+  assert.isAtMost(elapsed, expected + tolerance + late, message)
 }
 
-/** Runs effects at once, one after the other as far as their order of arrival goes. */
-export const inOrder = <A, E, R>(
-  effects: ReadonlyArray<Effect.Effect<A, E, R>>
-): Effect.Effect<Array<Fiber.Fiber<A, E>>, never, R> =>
-  Effect.forEach(effects, (effect) => Effect.forkChild(effect, { startImmediately: true }))
+/** Waits until a look shows what it should. */
+export const eventually = <A, E, R>(
+  look: Effect.Effect<A, E, R>,
+  isSo: (seen: A) => boolean
+): Effect.Effect<void, E, R> =>
+  Effect.flatMap(look, (seen) =>
+    isSo(seen)
+      ? Effect.void
+      : Effect.andThen(
+          Effect.sleep(10),
+          Effect.suspend(() => eventually(look, isSo))
+        )
+  )

@@ -11,20 +11,10 @@ import {
   type TokenBucketOptions,
   type TokenBucketState
 } from "steindamm"
-import { assertTook, type Backend, caseFor, freshName, inOrder, timed } from "./harness.ts"
+import { inOrder, start } from "../support/fibers.ts"
+import { assertTook, type Backend, caseFor, eventually, freshName, timed } from "./harness.ts"
 
 const pass = Effect.void
-
-/** Waits until a look shows what it should. */
-const eventually = <A, E, R>(look: Effect.Effect<A, E, R>, isSo: (seen: A) => boolean): Effect.Effect<void, E, R> =>
-  Effect.flatMap(look, (seen) =>
-    isSo(seen)
-      ? Effect.void
-      : Effect.andThen(
-          Effect.sleep(10),
-          Effect.suspend(() => eventually(look, isSo))
-        )
-  )
 
 const tokensOf = (state: TokenBucketState): number => state.tokens
 
@@ -138,10 +128,10 @@ export const jointContract = (backend: Backend, isTagged: boolean): void => {
         const joint = Limiter.all([fast, slow])
         const [, elapsed] = yield* timed(
           Effect.gen(function* () {
-            const [first] = yield* inOrder([joint.withPermit(push("joint"))])
+            const first = yield* start(joint.withPermit(push("joint")))
             yield* eventually(fast.state, ({ wait }) => !Duration.isZero(wait))
-            const [second] = yield* inOrder([fast.withPermit(push("alone"))])
-            if (first !== undefined && second !== undefined) yield* Fiber.joinAll([first, second])
+            const second = yield* start(fast.withPermit(push("alone")))
+            yield* Fiber.joinAll([first, second])
           })
         )
         took(elapsed, 1200)
@@ -205,17 +195,17 @@ export const jointContract = (backend: Backend, isTagged: boolean): void => {
         const tokens = yield* bucket({ capacity: 3, refillFrequency: 60_000, maxSleep: 1000 })
         const [free, taken] = [yield* semaphore(), yield* semaphore({ capacity: 1 })]
         const joint = Limiter.all([free, taken, tokens])
-        const [holder] = yield* inOrder([taken.withPermit(Effect.never)])
+        const holder = yield* start(taken.withPermit(Effect.never))
         yield* eventually(taken.state, ({ held }) => held === 1)
         const [error, elapsed] = yield* timed(Effect.flip(joint.withPermit(Effect.die("must not run"))))
         assert.isAtLeast(elapsed, 1000 - backend.tolerance)
         assert.deepInclude(error, { _tag: "MaxSleepExceeded", kind: "Semaphore", name: taken.name })
         assert.strictEqual(tokensOf(yield* tokens.state), 3)
         assert.deepInclude(yield* free.state, { held: 0, waiting: 0 })
-        const [waiting] = yield* inOrder([joint.withPermit(pass)])
+        const waiting = yield* start(joint.withPermit(pass))
         yield* eventually(taken.state, ({ waiting }) => waiting === 1)
-        if (holder !== undefined) yield* Fiber.interrupt(holder)
-        if (waiting !== undefined) yield* Fiber.join(waiting)
+        yield* Fiber.interrupt(holder)
+        yield* Fiber.join(waiting)
         assert.strictEqual(tokensOf(yield* tokens.state), 2)
       })
     )
@@ -227,16 +217,16 @@ export const jointContract = (backend: Backend, isTagged: boolean): void => {
         const tokens = yield* bucket({ capacity: 3, refillFrequency: 10_000 })
         const [free, taken] = [yield* semaphore(), yield* semaphore({ capacity: 1 })]
         const joint = Limiter.all([tokens, free, taken])
-        const [holder] = yield* inOrder([taken.withPermit(Effect.never)])
+        const holder = yield* start(taken.withPermit(Effect.never))
         yield* eventually(taken.state, ({ held }) => held === 1)
-        const [waiting] = yield* inOrder([joint.withPermit(pass)])
+        const waiting = yield* start(joint.withPermit(pass))
         yield* eventually(taken.state, ({ waiting }) => waiting === 1)
         assert.strictEqual(tokensOf(yield* tokens.state), 2)
-        if (waiting !== undefined) yield* Fiber.interrupt(waiting)
+        yield* Fiber.interrupt(waiting)
         assert.strictEqual(tokensOf(yield* tokens.state), 3)
         assert.deepInclude(yield* free.state, { held: 0, waiting: 0 })
         assert.deepInclude(yield* taken.state, { held: 1, waiting: 0 })
-        if (holder !== undefined) yield* Fiber.interrupt(holder)
+        yield* Fiber.interrupt(holder)
       })
     )
 
@@ -277,13 +267,13 @@ export const jointContract = (backend: Backend, isTagged: boolean): void => {
         }
         assert.strictEqual(tokensOf(yield* common.state), 1)
         const connections = yield* semaphore({ capacity: 1 })
-        const [holder] = yield* inOrder([connections.withPermit(Effect.never)])
+        const holder = yield* start(connections.withPermit(Effect.never))
         yield* eventually(connections.state, ({ held }) => held === 1)
         const impatient = Limiter.all([common, { limiter: connections, wait: false }])
         const refused = yield* Effect.flip(impatient.withPermit(pass))
         assert.deepInclude(refused, { _tag: "MaxSleepExceeded", name: connections.name, maxSleep: Duration.zero })
         assert.strictEqual(tokensOf(yield* common.state), 1)
-        if (holder !== undefined) yield* Fiber.interrupt(holder)
+        yield* Fiber.interrupt(holder)
       })
     )
 
@@ -357,10 +347,9 @@ export const jointContract = (backend: Backend, isTagged: boolean): void => {
         for (const limiter of limiters) {
           const begun = yield* Deferred.make<void>()
           const work = Effect.andThen(Deferred.succeed(begun, undefined), Effect.never)
-          const [working] = yield* inOrder([Effect.flip(joint.withPermit(work))])
+          const working = yield* start(Effect.flip(joint.withPermit(work)))
           yield* Deferred.await(begun)
           yield* limiter.reset
-          if (working === undefined) return
           const error = yield* Fiber.join(working)
           assert.deepInclude(error, { _tag: "PermitLost", name: limiter.name })
           for (const one of limiters) assert.strictEqual((yield* one.state).held, 0)

@@ -1,7 +1,8 @@
 import { assert, describe } from "@effect/vitest"
 import { Duration, Effect, Exit, Fiber, Logger, Option, Scope } from "effect"
 import { Semaphore, TokenBucket } from "steindamm"
-import { assertTook, type Backend, caseFor, freshName, inOrder, timed } from "./harness.ts"
+import { inOrder, start } from "../support/fibers.ts"
+import { assertTook, type Backend, caseFor, freshName, timed } from "./harness.ts"
 
 /** What limiters by key owe to their users, over any backend. */
 export const keyedContract = (backend: Backend): unknown =>
@@ -146,7 +147,7 @@ export const keyedContract = (backend: Backend): unknown =>
         assert.strictEqual((yield* perHost.state("b")).capacity, 2)
         const scope = yield* Scope.make()
         yield* Scope.provide(perHost.acquire("a"), scope)
-        const [waiting] = yield* inOrder([perHost.withPermit("a")(Effect.succeed("ran"))])
+        const waiting = yield* start(perHost.withPermit("a")(Effect.succeed("ran")))
         assert.deepStrictEqual(yield* perHost.withPermitsIfAvailable("a", 1)(pass), Option.none())
         assert.strictEqual(
           yield* perHost.wrap(
@@ -156,7 +157,7 @@ export const keyedContract = (backend: Backend): unknown =>
           "b"
         )
         yield* Scope.close(scope, Exit.void)
-        if (waiting !== undefined) assert.strictEqual(yield* Fiber.join(waiting), "ran")
+        assert.strictEqual(yield* Fiber.join(waiting), "ran")
         yield* perHost.reset("a")
         assert.strictEqual((yield* perHost.state("a")).capacity, 2)
       })
@@ -168,12 +169,12 @@ export const keyedContract = (backend: Backend): unknown =>
         const perUser = yield* buckets({ capacity: 1, refillFrequency: 200 })
         yield* perUser.withPermit("ada")(pass)
         const order: Array<number> = []
-        const fibers = yield* inOrder(
-          [0, 1, 2].map((index) => perUser.withPermit("ada")(Effect.sync(() => order.push(index))))
-        )
+        const request = (index: number) => perUser.withPermit("ada")(Effect.sync(() => order.push(index)))
+        const leaving = yield* start(request(0))
+        const others = yield* inOrder([request(1), request(2)])
         yield* Effect.sleep(20)
-        if (fibers[0] !== undefined) yield* Fiber.interrupt(fibers[0])
-        const [, elapsed] = yield* timed(Fiber.joinAll(fibers.slice(1)))
+        yield* Fiber.interrupt(leaving)
+        const [, elapsed] = yield* timed(Fiber.joinAll(others))
         took(elapsed, 380)
         assert.deepStrictEqual(order, [1, 2])
       })

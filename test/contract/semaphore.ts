@@ -1,7 +1,8 @@
 import { assert, describe } from "@effect/vitest"
 import { Deferred, Effect, Exit, Fiber, Option } from "effect"
 import { Semaphore, type SemaphoreOptions } from "steindamm"
-import { assertTook, type Backend, caseFor, freshName, inOrder, timed } from "./harness.ts"
+import { inOrder, start } from "../support/fibers.ts"
+import { assertTook, type Backend, caseFor, eventually, freshName, timed } from "./harness.ts"
 
 /** What any backend of semaphores owes to its users. */
 export const semaphoreContract = (backend: Backend): unknown =>
@@ -75,11 +76,9 @@ export const semaphoreContract = (backend: Backend): unknown =>
         const events: Array<string> = []
         const note = (event: string) => Effect.sync(() => events.push(event))
         const cleanUp = Effect.andThen(Effect.sleep(50), note("cleaned up"))
-        const holder = yield* Effect.forkChild(limiter.withPermit(Effect.ensuring(first.effect, cleanUp)), {
-          startImmediately: true
-        })
+        const holder = yield* start(limiter.withPermit(Effect.ensuring(first.effect, cleanUp)))
         yield* first.started
-        const next = yield* Effect.forkChild(limiter.withPermit(note("next")), { startImmediately: true })
+        const next = yield* start(limiter.withPermit(note("next")))
         yield* Fiber.interrupt(holder)
         assert.strictEqual(events[0], "cleaned up")
         yield* Fiber.join(next)
@@ -94,16 +93,15 @@ export const semaphoreContract = (backend: Backend): unknown =>
         const first = yield* work
         const order: Array<string> = []
         const say = (word: string) => Effect.sync(() => order.push(word))
-        const holder = yield* Effect.forkChild(limiter.withPermit(first.effect), { startImmediately: true })
+        const holder = yield* start(limiter.withPermit(first.effect))
         yield* first.started
         const fibers = yield* inOrder([
           limiter.withPermits(3)(say("large")),
           limiter.withPermits(1)(say("small")),
           limiter.withPermits(2)(say("middle"))
         ])
-        yield* Effect.sleep(50)
+        yield* eventually(limiter.state, ({ held, waiting }) => held === 1 && waiting === 3)
         assert.deepStrictEqual(order, [])
-        assert.deepInclude(yield* limiter.state, { held: 1, waiting: 3 })
         yield* first.end
         yield* Fiber.joinAll([holder, ...fibers])
         assert.strictEqual(order[0], "large")
@@ -129,7 +127,7 @@ export const semaphoreContract = (backend: Backend): unknown =>
       Effect.gen(function* () {
         const limiter = yield* make({ capacity: 1, maxSleep: 300 })
         const first = yield* work
-        const holder = yield* Effect.forkChild(limiter.withPermit(first.effect), { startImmediately: true })
+        const holder = yield* start(limiter.withPermit(first.effect))
         yield* first.started
         const [error, elapsed] = yield* timed(Effect.flip(limiter.withPermit(Effect.void)))
         assert.strictEqual(error._tag, "MaxSleepExceeded")
@@ -148,13 +146,18 @@ export const semaphoreContract = (backend: Backend): unknown =>
         const patient = yield* Semaphore.make({ name, capacity: 2 })
         const impatient = yield* Semaphore.make({ name, capacity: 2, maxSleep: 200 })
         const first = yield* work
-        const holder = yield* Effect.forkChild(patient.withPermit(first.effect), { startImmediately: true })
+        const holder = yield* start(patient.withPermit(first.effect))
         yield* first.started
-        const [large] = yield* inOrder([Effect.flip(impatient.withPermits(2)(Effect.void))])
-        yield* Effect.sleep(50)
-        const [, elapsed] = yield* timed(patient.withPermit(Effect.void))
-        took(elapsed, 150)
-        if (large !== undefined) assert.strictEqual((yield* Fiber.join(large))._tag, "MaxSleepExceeded")
+        const [error, elapsed] = yield* timed(
+          Effect.gen(function* () {
+            const large = yield* start(Effect.flip(impatient.withPermits(2)(Effect.void)))
+            yield* eventually(patient.state, ({ waiting }) => waiting === 1)
+            yield* patient.withPermit(Effect.void)
+            return yield* Fiber.join(large)
+          })
+        )
+        took(elapsed, 200)
+        assert.strictEqual(error._tag, "MaxSleepExceeded")
         yield* first.end
         yield* Fiber.join(holder)
       })
@@ -166,17 +169,17 @@ export const semaphoreContract = (backend: Backend): unknown =>
         const limiter = yield* make({ capacity: 2 })
         const first = yield* work
         assert.deepStrictEqual(yield* limiter.withPermitsIfAvailable(2)(Effect.succeed("ran")), Option.some("ran"))
-        const holder = yield* Effect.forkChild(limiter.withPermit(first.effect), { startImmediately: true })
+        const holder = yield* start(limiter.withPermit(first.effect))
         yield* first.started
         assert.deepStrictEqual(yield* limiter.withPermitsIfAvailable(2)(Effect.succeed("ran")), Option.none())
-        const [large] = yield* inOrder([limiter.withPermits(2)(Effect.void)])
-        yield* Effect.sleep(50)
+        const large = yield* start(limiter.withPermits(2)(Effect.void))
+        yield* eventually(limiter.state, ({ waiting }) => waiting === 1)
         const [refused, elapsed] = yield* timed(limiter.withPermitsIfAvailable(1)(Effect.succeed("ran")))
         assert.deepStrictEqual(refused, Option.none())
         took(elapsed, 0)
         yield* first.end
         yield* Fiber.join(holder)
-        if (large !== undefined) yield* Fiber.join(large)
+        yield* Fiber.join(large)
       })
     )
 
@@ -185,11 +188,11 @@ export const semaphoreContract = (backend: Backend): unknown =>
       Effect.gen(function* () {
         const limiter = yield* make({ capacity: 2 })
         const first = yield* work
-        const holder = yield* Effect.forkChild(limiter.withPermit(first.effect), { startImmediately: true })
+        const holder = yield* start(limiter.withPermit(first.effect))
         yield* first.started
-        const [large, small] = yield* inOrder([limiter.withPermits(2)(Effect.void), limiter.withPermit(Effect.void)])
-        yield* Effect.sleep(50)
-        if (large === undefined || small === undefined) return
+        const large = yield* start(limiter.withPermits(2)(Effect.void))
+        const small = yield* start(limiter.withPermit(Effect.void))
+        yield* eventually(limiter.state, ({ waiting }) => waiting === 2)
         yield* Fiber.interrupt(large)
         yield* Fiber.join(small)
         yield* first.end
@@ -252,15 +255,13 @@ export const semaphoreContract = (backend: Backend): unknown =>
         const [first, second] = yield* Effect.all([work, work])
         const holders = yield* inOrder([limiter.withPermits(2)(first.effect), limiter.withPermit(second.effect)])
         yield* Effect.all([first.started, second.started])
-        const large = yield* Effect.forkChild(Effect.flip(limiter.withPermits(3)(Effect.void)), {
-          startImmediately: true
-        })
-        const small = yield* Effect.forkChild(limiter.withPermit(Effect.succeed("ran")), { startImmediately: true })
-        yield* Effect.sleep(50)
+        const large = yield* start(Effect.flip(limiter.withPermits(3)(Effect.void)))
+        const small = yield* start(limiter.withPermit(Effect.succeed("ran")))
+        yield* eventually(limiter.state, ({ waiting }) => waiting === 2)
         yield* limiter.resize(1)
         assert.strictEqual((yield* Fiber.join(large))._tag, "InvalidOptions")
         yield* second.end
-        yield* Effect.sleep(50)
+        yield* eventually(limiter.state, ({ held }) => held === 2)
         assert.deepInclude(yield* limiter.state, { capacity: 1, held: 2, waiting: 1 })
         yield* first.end
         assert.strictEqual(yield* Fiber.join(small), "ran")
@@ -277,7 +278,7 @@ export const semaphoreContract = (backend: Backend): unknown =>
         yield* limiter.resize(1)
         const fibers = yield* inOrder([limiter.withPermit(first.effect), limiter.withPermit(Effect.void)])
         yield* first.started
-        yield* Effect.sleep(20)
+        yield* eventually(limiter.state, ({ waiting }) => waiting === 1)
         const [error, elapsed] = yield* timed(Effect.flip(limiter.withPermits(2)(Effect.void)))
         assert.deepInclude(error, { _tag: "InvalidOptions", field: "permits", value: 2 })
         took(elapsed, 0)
@@ -299,25 +300,23 @@ export const semaphoreContract = (backend: Backend): unknown =>
             })
           )
         )
-        const [holder] = yield* inOrder([guarded])
+        const holder = yield* start(guarded)
         yield* first.started
         yield* Effect.scoped(
           Effect.gen(function* () {
             const permit = yield* limiter.acquire()
-            const [waiting] = yield* inOrder([limiter.withPermit(Effect.succeed("waited"))])
-            yield* Effect.sleep(50)
+            const waiting = yield* start(limiter.withPermit(Effect.succeed("waited")))
+            yield* eventually(limiter.state, ({ waiting }) => waiting === 1)
             yield* limiter.reset
             const lost = yield* Effect.flip(permit.lost)
             assert.deepInclude(lost, { permitId: permit.id, fencingToken: permit.fencingToken })
-            if (holder === undefined || waiting === undefined) return
             const error = yield* Effect.flip(Fiber.join(holder))
             assert.strictEqual(error._tag, "PermitLost")
             assert.isTrue(interrupted)
             assert.strictEqual(yield* Fiber.join(waiting), "waited")
           })
         )
-        yield* Effect.sleep(20)
-        assert.deepInclude(yield* limiter.state, { held: 0, waiting: 0 })
+        yield* eventually(limiter.state, ({ held, waiting }) => held === 0 && waiting === 0)
       })
     )
 
@@ -326,9 +325,7 @@ export const semaphoreContract = (backend: Backend): unknown =>
       Effect.gen(function* () {
         const limiter = yield* make({ capacity: 1 })
         const first = yield* work
-        const holder = yield* Effect.forkChild(Effect.uninterruptible(limiter.withPermit(first.effect)), {
-          startImmediately: true
-        })
+        const holder = yield* start(Effect.uninterruptible(limiter.withPermit(first.effect)))
         yield* first.started
         yield* limiter.reset
         yield* Effect.sleep(200)
@@ -374,12 +371,12 @@ export const semaphoreContract = (backend: Backend): unknown =>
         const large = yield* Semaphore.make({ name, capacity: 2 })
         const first = yield* work
         const patient = yield* Semaphore.make({ name, capacity: 1 })
-        const [holder] = yield* inOrder([patient.withPermit(first.effect)])
+        const holder = yield* start(patient.withPermit(first.effect))
         yield* first.started
         assert.strictEqual((yield* Effect.flip(small.withPermit(Effect.void)))._tag, "MaxSleepExceeded")
         assert.strictEqual(yield* large.withPermit(Effect.succeed("fits")), "fits")
         yield* first.end
-        if (holder !== undefined) yield* Fiber.join(holder)
+        yield* Fiber.join(holder)
       })
     )
   })

@@ -1,7 +1,8 @@
 import { assert, describe } from "@effect/vitest"
 import { Duration, Effect, Exit, Fiber, Logger, Option } from "effect"
 import { TokenBucket, type TokenBucketOptions } from "steindamm"
-import { assertTook, type Backend, caseFor, freshName, inOrder, timed } from "./harness.ts"
+import { inOrder, start } from "../support/fibers.ts"
+import { assertTook, type Backend, caseFor, eventually, freshName, timed } from "./harness.ts"
 
 /** What any backend of token buckets owes to its users. */
 export const tokenBucketContract = (backend: Backend): unknown =>
@@ -117,7 +118,7 @@ export const tokenBucketContract = (backend: Backend): unknown =>
         "that cost nothing pass at once, whoever waits",
         Effect.gen(function* () {
           const limiter = yield* make({ capacity: 1, refillFrequency: 1000, initialTokens: 0 })
-          const waiting = yield* Effect.forkChild(limiter.withPermit(pass), { startImmediately: true })
+          const waiting = yield* start(limiter.withPermit(pass))
           const [, elapsed] = yield* timed(limiter.withPermits(0)(pass))
           took(elapsed, 0)
           yield* Fiber.interrupt(waiting)
@@ -206,12 +207,12 @@ export const tokenBucketContract = (backend: Backend): unknown =>
         Effect.gen(function* () {
           const limiter = yield* make({ capacity: 2, refillFrequency: 300 })
           assert.deepStrictEqual(yield* limiter.withPermitsIfAvailable(1)(Effect.succeed("ran")), Option.some("ran"))
-          const [waiting] = yield* inOrder([limiter.withPermits(2)(pass)])
-          yield* Effect.sleep(20)
+          const waiting = yield* start(limiter.withPermits(2)(pass))
+          yield* eventually(limiter.state, ({ tokens }) => tokens === 0)
           const [refused, elapsed] = yield* timed(limiter.withPermitsIfAvailable(1)(Effect.succeed("ran")))
           assert.deepStrictEqual(refused, Option.none())
           took(elapsed, 0)
-          if (waiting !== undefined) yield* Fiber.join(waiting)
+          yield* Fiber.join(waiting)
         })
       )
     })
@@ -455,12 +456,12 @@ export const tokenBucketContract = (backend: Backend): unknown =>
         Effect.gen(function* () {
           const limiter = yield* make({ capacity: 2, refillFrequency: 300, initialTokens: 0 })
           const order: Array<number> = []
-          const start = yield* inOrder(
+          const waiting = yield* inOrder(
             [1, 2, 1, 1].map((tokens, index) => limiter.withPermits(tokens)(Effect.sync(() => order.push(index))))
           )
           yield* Effect.sleep(50)
           yield* limiter.pause(800)
-          const [, elapsed] = yield* timed(Fiber.joinAll(start))
+          const [, elapsed] = yield* timed(Fiber.joinAll(waiting))
           // Two of the five tokens are there when the pause ends, 850 ms after the beginning; the others by 1500.
           took(elapsed, 1450)
           assert.deepStrictEqual(order, [0, 1, 2, 3])
@@ -471,10 +472,9 @@ export const tokenBucketContract = (backend: Backend): unknown =>
         "lets those give up for whom it is too long",
         Effect.gen(function* () {
           const limiter = yield* make({ capacity: 1, refillFrequency: 300, initialTokens: 0, maxSleep: 600 })
-          const [waiting] = yield* inOrder([Effect.flip(limiter.withPermit(pass))])
+          const waiting = yield* start(Effect.flip(limiter.withPermit(pass)))
           yield* Effect.sleep(50)
           yield* limiter.pause(2000)
-          if (waiting === undefined) return
           const [error, elapsed] = yield* timed(Fiber.join(waiting))
           took(elapsed, 0)
           assert.strictEqual(error._tag, "MaxSleepExceeded")
@@ -529,9 +529,8 @@ export const tokenBucketContract = (backend: Backend): unknown =>
         "can be interrupted while it waits",
         Effect.gen(function* () {
           const limiter = yield* make({ capacity: 1, refillFrequency: 60_000, initialTokens: 0, maxSleep: 0 })
-          const [fiber] = yield* inOrder([Effect.scoped(limiter.acquire())])
-          yield* Effect.sleep(20)
-          if (fiber === undefined) return
+          const fiber = yield* start(Effect.scoped(limiter.acquire()))
+          yield* eventually(limiter.state, ({ wait }) => Duration.toMillis(wait) > 60_000)
           const [, elapsed] = yield* timed(Fiber.interrupt(fiber))
           took(elapsed, 0)
           assert.isTrue(Exit.isFailure(yield* Fiber.await(fiber)))

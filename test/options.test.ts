@@ -173,6 +173,9 @@ describe.each(kinds)("%s.make", (kind) => {
 })
 
 describe("arguments", () => {
+  /** As they are passed where no compiler checks anything. */
+  const untyped = (...values: ReadonlyArray<unknown>) => values as ReadonlyArray<never>
+
   const refused = (effect: Effect.Effect<unknown, unknown>, field: string, value: unknown) =>
     Effect.map(Effect.flip(effect), (error) => {
       assert.instanceOf(error, InvalidOptions)
@@ -183,30 +186,18 @@ describe("arguments", () => {
   it.effect("of a token bucket follow its rules, and nothing is consumed when they don't", () =>
     Effect.gen(function* () {
       const limiter = yield* TokenBucket.make({ name: "limiter" })
-      for (const value of [
-        Number.NaN,
-        -1,
-        5.1,
-        Number.POSITIVE_INFINITY,
-        "2",
-        null
-      ] as ReadonlyArray<unknown> as ReadonlyArray<never>) {
+      for (const value of untyped(Number.NaN, -1, 5.1, Number.POSITIVE_INFINITY, "2", null)) {
         yield* refused(limiter.withPermits(value)(Effect.void), "permits", value)
         yield* refused(limiter.withPermitsIfAvailable(value)(Effect.void), "permits", value)
         yield* refused(Effect.scoped(limiter.acquire(value)), "permits", value)
         yield* refused(limiter.reserve(value), "permits", value)
       }
-      for (const value of notDurations as ReadonlyArray<unknown> as ReadonlyArray<never>) {
+      for (const value of untyped(...notDurations)) {
         yield* refused(limiter.pause(value), "duration", value)
       }
       assert.strictEqual((yield* limiter.state).tokens, 5)
       const reservation = yield* limiter.reserve(2)
-      for (const value of [
-        Number.NaN,
-        -1,
-        Number.POSITIVE_INFINITY,
-        "2"
-      ] as ReadonlyArray<unknown> as ReadonlyArray<never>) {
+      for (const value of untyped(Number.NaN, -1, Number.POSITIVE_INFINITY, "2")) {
         yield* refused(reservation.settle(value), "actual", value)
       }
       yield* reservation.settle(1)
@@ -217,21 +208,12 @@ describe("arguments", () => {
   it.effect("of a semaphore follow its rules, and nothing is held when they don't", () =>
     Effect.gen(function* () {
       const limiter = yield* Semaphore.make({ name: "limiter" })
-      for (const value of [
-        Number.NaN,
-        -1,
-        0,
-        1.5,
-        6,
-        2 ** 31,
-        "2",
-        null
-      ] as ReadonlyArray<unknown> as ReadonlyArray<never>) {
+      for (const value of untyped(Number.NaN, -1, 0, 1.5, 6, 2 ** 31, "2", null)) {
         yield* refused(limiter.withPermits(value)(Effect.void), "permits", value)
         yield* refused(limiter.withPermitsIfAvailable(value)(Effect.void), "permits", value)
         yield* refused(Effect.scoped(limiter.acquire(value)), "permits", value)
       }
-      for (const value of [Number.NaN, -1, 0, 1.5, 2 ** 31, "2"] as ReadonlyArray<unknown> as ReadonlyArray<never>) {
+      for (const value of untyped(Number.NaN, -1, 0, 1.5, 2 ** 31, "2")) {
         yield* refused(limiter.resize(value), "capacity", value)
       }
       assert.deepInclude(yield* limiter.state, { held: 0, waiting: 0, capacity: 5 })

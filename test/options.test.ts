@@ -205,6 +205,32 @@ describe("arguments", () => {
     }).pipe(Effect.provide(LocalLive))
   )
 
+  it.effect("of a token bucket count for what they are written as, though no binary number is that", () =>
+    Effect.gen(function* () {
+      for (const capacity of [1.1, 0.57, 2.01, 8.2, 1e-6]) {
+        const limiter = yield* TokenBucket.make({
+          name: `${capacity}`,
+          capacity,
+          refillAmount: capacity,
+          tokensToConsume: capacity
+        })
+        assert.strictEqual((yield* limiter.state).tokens, capacity)
+        yield* limiter.withPermits(capacity)(Effect.void)
+        assert.strictEqual((yield* limiter.state).tokens, 0)
+      }
+    }).pipe(Effect.provide(LocalLive))
+  )
+
+  it.effect("of a token bucket are rounded up to a millionth, so that nothing is free", () =>
+    Effect.gen(function* () {
+      const limiter = yield* TokenBucket.make({ name: "limiter" })
+      yield* limiter.withPermits(1e-12)(Effect.void)
+      assert.strictEqual((yield* limiter.state).tokens, 4.999999)
+      yield* limiter.withPermits(1.0000004)(Effect.void)
+      assert.strictEqual((yield* limiter.state).tokens, 3.999998)
+    }).pipe(Effect.provide(LocalLive))
+  )
+
   it.effect("of a semaphore follow its rules, and nothing is held when they don't", () =>
     Effect.gen(function* () {
       const limiter = yield* Semaphore.make({ name: "limiter" })

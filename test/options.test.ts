@@ -228,6 +228,10 @@ describe("arguments", () => {
       assert.strictEqual((yield* limiter.state).tokens, 4.999999)
       yield* limiter.withPermits(1.0000004)(Effect.void)
       assert.strictEqual((yield* limiter.state).tokens, 3.999998)
+      const capacity = 1.0000004
+      const all = yield* TokenBucket.make({ name: "all", capacity, tokensToConsume: capacity })
+      yield* all.withPermit(Effect.void)
+      assert.strictEqual((yield* all.state).tokens, 0)
     }).pipe(Effect.provide(LocalLive))
   )
 

@@ -76,6 +76,14 @@ describe("a server behind a token bucket", () => {
     }).pipe(Effect.provide(LocalLive))
   )
 
+  it.live("tells whole tokens only", () =>
+    Effect.gen(function* () {
+      const limiter = yield* TokenBucket.make({ name: "odd", capacity: 3.5, refillFrequency: "1 minute" })
+      const ask = yield* serving(hello, rateLimit(limiter))
+      assert.deepStrictEqual(telling(yield* ask()), [200, '"odd";q=3;w=240', '"odd";r=2;t=60', null])
+    }).pipe(Effect.provide(LocalLive))
+  )
+
   it.live("takes what a request costs, and tells when that much will be there", () =>
     Effect.gen(function* () {
       const limiter = yield* TokenBucket.make({ name: "units", capacity: 5, refillFrequency: "1 minute" })
@@ -192,6 +200,17 @@ describe("a server behind a semaphore", () => {
       yield* Effect.sleep(50)
       yield* Scope.close(scope, Exit.void)
       assert.strictEqual((yield* Fiber.join(waiting)).status, 200)
+    }).pipe(Effect.provide(LocalLive))
+  )
+
+  it.live("tells that nothing is left when more are held than there are, and nobody to come back at once", () =>
+    Effect.gen(function* () {
+      const limiter = yield* Semaphore.make({ name: "reports", capacity: 3 })
+      const ask = yield* serving(hello, rateLimit(limiter, { retryAfter: 0 }))
+      yield* limiter.acquire(3)
+      yield* limiter.resize(1)
+      const policy = '"reports";q=1;qu="concurrent-requests"'
+      assert.deepStrictEqual(telling(yield* ask()), [429, policy, '"reports";r=0', "1"])
     }).pipe(Effect.provide(LocalLive))
   )
 

@@ -23,6 +23,8 @@ describe("a response that refuses", () => {
     const fields = { "retry-after": "Thu, 01 Jan 2026 14:00:30 GMT", date: "Thu, 01 Jan 2026 14:00:00 GMT" }
     assert.strictEqual(delay(fields), 30)
     assert.strictEqual(delay({ ...fields, date: "yesterday" }), 7230)
+    const reset = String(now / 1000 + 7230)
+    assert.strictEqual(delay({ "x-ratelimit-reset": reset, date: fields.date }), 30)
   })
 
   it("tells by RateLimit when there is more of what is used up", () => {

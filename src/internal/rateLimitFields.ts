@@ -30,7 +30,7 @@ export const formatServiceLimit = ({ policy, remaining, reset }: ServiceLimit): 
   formatItem(policy, { r: remaining, t: reset && seconds(reset) })
 
 export const formatQuotaPolicy = ({ policy, quota, window, unit }: QuotaPolicy): string =>
-  formatItem(policy, { q: quota, qu: unit, w: window && Math.max(1, seconds(window)) })
+  formatItem(policy, { q: quota, qu: unit, w: window && seconds(window) })
 
 /** An item of a structured field (RFC 9651): a string with parameters. */
 const formatItem = (value: string, parameters: Readonly<Record<string, number | string | undefined>>): string =>

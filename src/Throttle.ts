@@ -129,33 +129,16 @@ export const mapWithPermit: {
   ): Stream.Stream<B, E | E2 | LimiterError<SingleLimiter> | InvalidOptions, R | R2> => {
     const { concurrency, unordered } = Result.getOrThrow(mapWithPermitConfig(limiter.name, options))
     return Stream.suspend(() => {
-      const turns = makeTurns()
+      // One element at a time waits. Whoever fails to has ended the stream, and its turn needs no end.
+      const turn = Lock.makeUnsafe(1)
       return Stream.mapEffect(
         self,
-        (element) =>
-          turns((endTurn) => {
-            const work = Effect.andThen(endTurn, () => f(element))
-            return guarding(limiter, options.cost?.(element))(work)
-          }),
+        (element) => {
+          const work = Effect.andThen(turn.release(1), () => f(element))
+          return Effect.andThen(turn.take(1), () => guarding(limiter, options.cost?.(element))(work))
+        },
         { concurrency, unordered }
       )
     })
   }
 )
-
-/** Lets one begin at a time: the next when the one before it has ended its turn, or has failed to. */
-const makeTurns = () => {
-  const lock = Lock.makeUnsafe(1)
-  return <A, E, R>(begin: (endTurn: Effect.Effect<void>) => Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
-    Effect.uninterruptibleMask((restore) =>
-      Effect.flatMap(restore(lock.take(1)), () => {
-        let hasEnded = false
-        const endTurn = Effect.suspend(() => {
-          if (hasEnded) return Effect.void
-          hasEnded = true
-          return lock.release(1)
-        })
-        return Effect.ensuring(restore(Effect.suspend(() => begin(endTurn))), endTurn)
-      })
-    )
-}

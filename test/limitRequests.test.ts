@@ -222,6 +222,29 @@ describe("a client behind a semaphore", () => {
     }).pipe(Effect.provide(LocalLive))
   )
 
+  it.effect("stays away until the latest of several refusals says", () =>
+    Effect.gen(function* () {
+      const limiter = yield* Semaphore.make({ name: "api", capacity: 2 })
+      const later = { ...refusing({ "retry-after": "1" }), takes: 20 }
+      const { asked, client } = server({ ...refusing({ "retry-after": "5" }), takes: 10 }, later, ok)
+      const limited = client.pipe(limitRequests(limiter))
+      yield* driven(times(2, limited.get(url)))
+      yield* driven(limited.get(url))
+      assert.deepStrictEqual(asked, [0, 0, 5010])
+    }).pipe(Effect.provide(LocalLive))
+  )
+
+  it.effect("fails at once what would have to stay away for too long, though it would wait for a permit as well", () =>
+    Effect.gen(function* () {
+      const limiter = yield* Semaphore.make({ name: "api", capacity: 1, maxSleep: "10 seconds" })
+      const limited = server(refusing({ "retry-after": "60" })).client.pipe(limitRequests(limiter))
+      yield* limited.get(url)
+      yield* start(limiter.withPermit(Effect.never))
+      const error = yield* Effect.flip(limited.get(url))
+      assert.deepInclude({ ...error }, { _tag: "MaxSleepExceeded", requiredSleep: Duration.minutes(1) })
+    }).pipe(Effect.provide(LocalLive))
+  )
+
   it.effect("keeps to one limit for each host, and away from the host that refused", () =>
     Effect.gen(function* () {
       const limiter = yield* Semaphore.makeKeyed({ name: "api", capacity: 1 })

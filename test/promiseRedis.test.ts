@@ -181,7 +181,8 @@ describe("connections", () => {
     await Promise.all(limiters.map((limiter) => limiter.withPermit(() => {})))
     assert.strictEqual(proxy.counts.connections, 1)
     const [first, ...others] = limiters
-    await Promise.all(others.map((limiter) => limiter.close()))
+    // Whoever closes twice leaves once.
+    for (let times = 0; times < 2; times++) await Promise.all(others.map((limiter) => limiter.close()))
     await first?.withPermit(() => {})
     assert.strictEqual(proxy.counts.connections, 1)
     await first?.close()

@@ -385,6 +385,15 @@ export const tokenBucketContract = (backend: Backend): unknown =>
       )
 
       claim(
+        "of a quota may be remembered without end",
+        Effect.gen(function* () {
+          const limiter = yield* make({ refillAmount: 0, refillFrequency: 0, expiry: "Infinity" })
+          yield* limiter.withPermit(pass)
+          assert.strictEqual((yield* limiter.state).tokens, 4)
+        })
+      )
+
+      claim(
         "carries over as an amount of tokens to a limiter with other options, which is told once",
         Effect.gen(function* () {
           const name = freshName()

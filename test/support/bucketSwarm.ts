@@ -29,7 +29,6 @@ export interface SwarmOptions {
 export interface SwarmResult {
   /** When work was let through, in milliseconds since the start, in order. */
   readonly admissions: ReadonlyArray<number>
-  readonly admittedBy: ReadonlyArray<number>
   readonly maxSleepExceeded: number
   readonly backendErrors: ReadonlyArray<BackendError>
   /** By how many milliseconds an answer came later than `maxSleep`, at worst, but for what timers were late. */
@@ -50,23 +49,15 @@ export const runSwarm = (options: SwarmOptions): Effect.Effect<SwarmResult, Back
       const now = () => Number(clock.monotonicTimeNanosUnsafe()) / 1e6
       const start = now()
       const admissions: Array<number> = []
-      const admittedBy = limiters.map(() => 0)
       const backendErrors: Array<BackendError> = []
       let maxSleepExceeded = 0
       let latest = 0
 
-      const worker = (limiter: (typeof limiters)[number], backend: number) =>
+      const worker = (limiter: (typeof limiters)[number]) =>
         Effect.gen(function* () {
           while (now() - start < options.duration) {
             const asked = now()
-            const exit = yield* Effect.exit(
-              limiter.withPermit(
-                Effect.sync(() => {
-                  admissions.push(now() - start)
-                  admittedBy[backend] = (admittedBy[backend] ?? 0) + 1
-                })
-              )
-            )
+            const exit = yield* Effect.exit(limiter.withPermit(Effect.sync(() => admissions.push(now() - start))))
             latest = Math.max(latest, now() - asked - options.bucket.maxSleep)
             if (Exit.isSuccess(exit)) continue
             const error = Exit.findErrorOption(exit)
@@ -84,13 +75,13 @@ export const runSwarm = (options: SwarmOptions): Effect.Effect<SwarmResult, Back
 
       const chaos = yield* Effect.forkChild(options.meanwhile ?? Effect.void)
       yield* Effect.forEach(
-        limiters.flatMap((limiter, backend) => Array.from({ length: options.fibers }, () => worker(limiter, backend))),
-        (work) => work,
+        limiters.flatMap((limiter) => Array.from({ length: options.fibers }, () => limiter)),
+        worker,
         { concurrency: "unbounded", discard: true }
       )
       yield* Fiber.interrupt(chaos)
       const late = lateBy()
-      return { admissions, admittedBy, maxSleepExceeded, backendErrors, latest: latest - late, late }
+      return { admissions, maxSleepExceeded, backendErrors, latest: latest - late, late }
     })
   )
 

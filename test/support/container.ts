@@ -48,7 +48,7 @@ export const startContainer: Effect.Effect<
     }),
     (container: StartedTestContainer) => Effect.promise(() => container.stop())
   )
-  yield* formCluster(nodes.map(clusterNode), nodes.length)
+  yield* formCluster(nodes.map(clusterNode))
   return {
     redisUrl: `redis://${container.getHost()}:${standalone}`,
     clusterUrl: `redis://127.0.0.1:${nodes[0]?.port}`

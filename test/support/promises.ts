@@ -5,15 +5,13 @@ import { setTimeout } from "node:timers/promises"
 import { Effect, Exit, Scope } from "effect"
 import { onTestFinished } from "vitest"
 
-/** A promise that somebody else settles. */
+/** A promise that somebody else fulfils. */
 export const gate = <A = void>() => {
   let open!: (value: A) => void
-  let fail!: (reason: unknown) => void
-  const passed = new Promise<A>((resolve, reject) => {
+  const passed = new Promise<A>((resolve) => {
     open = resolve
-    fail = reject
   })
-  return { passed, open, fail }
+  return { passed, open }
 }
 
 /** What a promise is rejected with. */

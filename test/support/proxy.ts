@@ -29,9 +29,6 @@ export interface TcpProxy {
   readonly counts: {
     connections: number
     open: number
-    /** Pieces of the stream as they came in; one may hold several pipelined commands. */
-    requests: number
-    replies: number
     cut: number
     dropped: number
   }
@@ -81,7 +78,6 @@ const listen = (target: TcpProxy["target"]) =>
 
       downstream.on("data", (request: Buffer) => {
         if (pair.silent || proxy.mode === "blackhole") return
-        proxy.counts.requests++
         if (cutsLeft > 0 && !pair.doomed && cutMatches(String(request))) {
           cutsLeft--
           pair.doomed = true
@@ -96,7 +92,6 @@ const listen = (target: TcpProxy["target"]) =>
           pair.silent = true
           toClient(() => downstream.writable && downstream.write(reply.subarray(0, reply.length / 2), close))
         } else {
-          proxy.counts.replies++
           toClient(() => downstream.writable && downstream.write(reply))
         }
       })
@@ -142,7 +137,7 @@ const listen = (target: TcpProxy["target"]) =>
       killConnections: () => {
         for (const { downstream } of pairs) downstream.destroy()
       },
-      counts: { connections: 0, open: 0, requests: 0, replies: 0, cut: 0, dropped: 0 }
+      counts: { connections: 0, open: 0, cut: 0, dropped: 0 }
     }
     server.listen(0, host, () => {
       const { port } = server.address() as AddressInfo

@@ -166,7 +166,6 @@ export const startReplica = Effect.fnUntraced(function* (
 
 export interface RedisCluster {
   readonly primaries: ReadonlyArray<RedisServer>
-  readonly replicas: ReadonlyArray<RedisServer>
   /** Of the first primary; a client finds the others by itself. */
   readonly url: string
   readonly ownerOf: (slot: number) => Effect.Effect<RedisServer>
@@ -182,24 +181,19 @@ export interface RedisCluster {
 }
 
 /**
- * A cluster whose slots are spread evenly over its primaries, once all nodes agree on that.
+ * A cluster whose slots are spread evenly over three primaries, once all of them agree on that.
  */
 export const startCluster = Effect.fnUntraced(function* (
-  options: ServerOptions & { readonly primaries?: number; readonly replicasEach?: number } = {}
+  options: ServerOptions = {}
 ): Effect.fn.Return<RedisCluster, never, Scope.Scope> {
-  const { primaries: primaryCount = 3, replicasEach = 0 } = options
   const config = { "cluster-enabled": "yes", "cluster-node-timeout": "2000", ...options.config }
-  const nodes = yield* Effect.forEach(
-    Array.from({ length: primaryCount * (1 + replicasEach) }),
-    () => makeServer({ ...options, config }),
-    { concurrency: "unbounded" }
-  )
-  yield* formCluster(nodes, primaryCount)
-  const primaries = nodes.slice(0, primaryCount)
+  const primaries = yield* Effect.forEach([1, 2, 3], () => makeServer({ ...options, config }), {
+    concurrency: "unbounded"
+  })
+  yield* formCluster(primaries)
   const ownerOf = (slot: number) => findOwner(primaries, slot)
   return {
     primaries,
-    replicas: nodes.slice(primaryCount),
     url: primaries[0]?.url ?? "",
     ownerOf,
     moveSlot: (slot, to, halfway = Effect.void) =>
@@ -212,30 +206,18 @@ export type ClusterNode = Pick<RedisServer, "host" | "port" | "busPort" | "comma
 
 const slotCount = 16_384
 
-/**
- * Joins empty nodes: the first `primaryCount` share the slots, the rest become their replicas in turn.
- */
-export const formCluster = Effect.fnUntraced(function* (nodes: ReadonlyArray<ClusterNode>, primaryCount: number) {
+/** Joins empty nodes, which share the slots. */
+export const formCluster = Effect.fnUntraced(function* (nodes: ReadonlyArray<ClusterNode>) {
   for (const [index, node] of nodes.entries()) {
     yield* node.command("CLUSTER", "SET-CONFIG-EPOCH", index + 1)
-    if (index < primaryCount) {
-      const first = Math.floor((slotCount * index) / primaryCount)
-      const last = Math.floor((slotCount * (index + 1)) / primaryCount) - 1
-      yield* node.command("CLUSTER", "ADDSLOTSRANGE", first, last)
-    }
+    const first = Math.floor((slotCount * index) / nodes.length)
+    const last = Math.floor((slotCount * (index + 1)) / nodes.length) - 1
+    yield* node.command("CLUSTER", "ADDSLOTSRANGE", first, last)
   }
   const [first, ...others] = nodes
   if (first === undefined) return
   for (const node of others) yield* first.command("CLUSTER", "MEET", node.host, node.port, node.busPort)
   yield* until(allAgree(nodes, /cluster_state:ok/, new RegExp(`cluster_known_nodes:${nodes.length}\\b`)))
-  for (const [index, replica] of nodes.slice(primaryCount).entries()) {
-    const primary = nodes[index % primaryCount]
-    if (primary === undefined) continue
-    yield* replica.command("CLUSTER", "REPLICATE", String(yield* primary.command("CLUSTER", "MYID")))
-    yield* until(
-      Effect.map(replica.command("INFO", "replication"), (info) => /master_link_status:up/.test(String(info)))
-    )
-  }
 })
 
 const allAgree = (nodes: ReadonlyArray<ClusterNode>, ...wanted: ReadonlyArray<RegExp>) =>

@@ -7,10 +7,11 @@ import * as TerminalCapabilities from "effect/cli/TerminalCapabilities"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Terminal from "effect/Terminal"
+import { hideCursor, showCursor } from "../render/escapes.ts"
 import { emptyLine, type Line, toText } from "../render/text.ts"
 import { frame } from "./render/frame.ts"
 import { plainLines } from "./render/plainLines.ts"
-import { hideCursor, redraw, showCursor } from "./render/redraw.ts"
+import { redraw } from "./render/redraw.ts"
 import type { View } from "./view.ts"
 
 interface Shape {

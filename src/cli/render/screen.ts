@@ -4,16 +4,18 @@
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
 import type { Terminal } from "effect/Terminal"
+import {
+  beginUpdate,
+  endUpdate,
+  enterScreen,
+  eraseBelow,
+  eraseToEndOfLine,
+  goHome,
+  hideCursor,
+  leaveScreen,
+  showCursor
+} from "./escapes.ts"
 import { type Line, toText } from "./text.ts"
-
-const csi = "\u001B["
-
-const enter = `${csi}?1049h${csi}?25l`
-const leave = `${csi}?25h${csi}?1049l`
-
-/** Terminals that know it show what comes between the two at once. */
-const beginUpdate = `${csi}?2026h${csi}H`
-const endUpdate = `${csi}J${csi}?2026l`
 
 /** Gives what draws a picture in the place of the last. A line that is wider than the screen must have been cut. */
 export const borrowScreen = (
@@ -22,7 +24,10 @@ export const borrowScreen = (
 ): Effect.Effect<(lines: ReadonlyArray<Line>) => Effect.Effect<void>, never, Scope.Scope> => {
   const write = (text: string) => Effect.ignore(terminal.display(text))
   return Effect.as(
-    Effect.acquireRelease(write(enter), () => write(leave)),
-    (lines) => write(`${beginUpdate}${lines.map((line) => `${toText(line, colour)}${csi}K`).join("\n")}${endUpdate}`)
+    Effect.acquireRelease(write(enterScreen + hideCursor), () => write(showCursor + leaveScreen)),
+    (lines) => {
+      const drawn = lines.map((line) => toText(line, colour) + eraseToEndOfLine).join("\n")
+      return write(beginUpdate + goHome + drawn + eraseBelow + endUpdate)
+    }
   )
 }

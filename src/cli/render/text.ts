@@ -2,6 +2,7 @@
  * Styled text, one line at a time.
  */
 import { displayWidth } from "effect/cli/CliOutput"
+import { inked } from "./escapes.ts"
 
 export type Style = "plain" | "strong" | "faint" | "good" | "bad" | "accent"
 
@@ -64,7 +65,5 @@ export const cut = (line: Line, columns: number): Line => {
 
 const codes: Record<Style, string> = { plain: "", strong: "1", faint: "2", good: "32", bad: "31", accent: "36" }
 
-const ink = ({ text, style }: Span): string => (codes[style] === "" ? text : `\u001B[${codes[style]}m${text}\u001B[0m`)
-
 export const toText = (line: Line, colour: boolean): string =>
-  line.map((span) => (colour ? ink(span) : span.text)).join("")
+  line.map(({ text, style }) => (colour ? inked(text, codes[style]) : text)).join("")

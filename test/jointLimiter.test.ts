@@ -75,6 +75,22 @@ describe("several limiters in memory", () => {
     }).pipe(Effect.provide(LocalLive))
   )
 
+  it.effect("get what they asked for, though somebody leaves before them who had asked for more", () =>
+    Effect.gen(function* () {
+      const slow = yield* TokenBucket.make({ name: "slow", capacity: 4, initialTokens: 0 })
+      const joint = Limiter.all([slow, yield* TokenBucket.make({ name: "fast" })])
+      const leaving = yield* start(joint.withPermits(3)(Effect.void))
+      const behind = yield* start(Effect.scoped(joint.acquire(1)))
+      yield* Fiber.interrupt(leaving)
+      yield* TestClock.adjust("4 seconds")
+      const { permits } = yield* Fiber.join(behind)
+      assert.deepStrictEqual(
+        permits.map(({ tokens }) => tokens),
+        [1, 1]
+      )
+    }).pipe(Effect.provide(LocalLive))
+  )
+
   it.effect("wait longer, in their order, when one of them is paused", () =>
     Effect.gen(function* () {
       const fast = yield* TokenBucket.make({ name: "fast", capacity: 5 })

@@ -431,6 +431,17 @@ describe("observed limiters that are combined", () => {
     }).pipe(overLocal())
   )
 
+  it.effect("count as many times as much for work that takes as many times as much", () =>
+    Effect.gen(function* () {
+      const calls = yield* TokenBucket.make({ name: "calls" })
+      const pool = yield* Semaphore.make({ name: "pool", capacity: 10 })
+      const limiter = Limiter.all([calls, { limiter: pool, permits: 2 }])
+      const look = Effect.all([reading(granted, { limiter: "calls" }), reading(inUse)])
+      assert.deepStrictEqual(yield* limiter.withPermits(3)(look), [3, 6])
+      assert.deepStrictEqual(yield* look, [3, 0])
+    }).pipe(overLocal())
+  )
+
   it.effect("count a refusal where it comes from, or at all of them if nobody in particular refused", () =>
     Effect.gen(function* () {
       const limiter = yield* make

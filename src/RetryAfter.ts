@@ -57,9 +57,9 @@ export const retryAfter = (options: RetryAfterOptions = {}): Schedule.Schedule<D
       if (!(input instanceof MaxSleepExceeded) || attempt > times) return Cause.done(Duration.zero)
       const required = input.requiredSleep ?? Duration.zero
       if (!Duration.isFinite(required)) return Cause.done(required)
-      return Effect.map(Random.next, (random) => {
+      return Effect.map(Random.next, (random): [Duration.Duration, Duration.Duration] => {
         const delay = Duration.millis(Duration.toMillis(required) * (1 + jitter * random))
-        return [delay, delay] as [Duration.Duration, Duration.Duration]
+        return [delay, delay]
       })
     })
   )

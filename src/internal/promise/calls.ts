@@ -72,12 +72,10 @@ export class Call implements AbortListener {
   /** To be looked at in the step in which it is used: a call that was stopped meanwhile gives everything back. */
   outcome<A, E>(exit: Exit.Exit<A, E>, giveBack: (value: A) => void): A {
     this.waiting = undefined
-    if (Exit.isSuccess(exit)) {
-      if (this.stopped === undefined) return exit.value
-      giveBack(exit.value)
-    }
+    if (this.stopped !== undefined && Exit.isSuccess(exit)) giveBack(exit.value)
     this.throwIfStopped()
-    throw this.refused(Cause.squash((exit as Exit.Failure<A, E>).cause))
+    if (Exit.isSuccess(exit)) return exit.value
+    throw this.refused(Cause.squash(exit.cause))
   }
 
   /** It got what it asked for. `wait`: the seconds that it was told to wait, if it was not held up. */

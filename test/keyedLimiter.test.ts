@@ -47,6 +47,8 @@ describe("limiters by key", () => {
         const perHost = yield* Semaphore.makeKeyed({ name: "host", expiry: 1000 })
         yield* Effect.forEach(["ada", "grace"], (key) => perUser.withPermit(key)(Effect.void))
         yield* Effect.forEach(["a", "b"], (key) => perHost.withPermit(key)(Effect.void))
+        const tagged = yield* TokenBucket.makeKeyed({ name: "calls", tag: "tenant" })
+        yield* tagged.withPermit("acme")(Effect.void)
       }).pipe(
         Effect.provide(RedisLive),
         Effect.provide(RedisClient.layer({ url, keyPrefix }), { local: true }),
@@ -58,7 +60,8 @@ describe("limiters by key", () => {
         `${keyPrefix}{user[ada]}:token-bucket`,
         `${keyPrefix}{user[grace]}:token-bucket`,
         `${keyPrefix}{host[a]}:semaphore`,
-        `${keyPrefix}{host[b]}:semaphore`
+        `${keyPrefix}{host[b]}:semaphore`,
+        `${keyPrefix}{tenant[acme]}:token-bucket:calls[acme]`
       ])
       for (const key of keys) assert.isAbove(yield* Effect.promise(() => redis.pttl(key)), 0)
       yield* Effect.promise(() => redis.quit())

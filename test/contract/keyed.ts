@@ -57,6 +57,7 @@ export const keyedContract = (backend: Backend): unknown =>
           [`${name}[b`, "c"],
           [name, "b[c"],
           [`${name}[`, "b[c"],
+          [`${name}[`, "c"],
           [name, "[b[c"],
           [`${name}%5B`, "c"],
           [`${name}%`, "5B[c"],

@@ -7,15 +7,12 @@ import { assert, describe, it } from "@effect/vitest"
 import { inject } from "vitest"
 import { runToEnd, steindamm } from "./support/command.ts"
 import { freshKeyPrefix } from "./support/keyPrefix.ts"
+import { type Output, outputOf } from "./support/output.ts"
 
 const [node = "", ...words] = [...steindamm, "demo"]
 
-interface Demo {
+interface Demo extends Output {
   readonly process: ChildProcess
-  /** All that it has printed. */
-  readonly printed: () => string
-  /** Resolves once it has printed something that matches. */
-  readonly until: (pattern: RegExp) => Promise<void>
   /** Its exit code. */
   readonly ended: Promise<number | null>
 }
@@ -26,27 +23,8 @@ const start = (...flags: ReadonlyArray<string>): Demo => {
     env,
     stdio: ["ignore", "pipe", "pipe"]
   })
-  let printed = ""
-  const listeners = new Set<() => void>()
-  for (const stream of [child.stdout, child.stderr]) {
-    stream.setEncoding("utf8").on("data", (text: string) => {
-      printed += text
-      for (const listener of listeners) listener()
-    })
-  }
   const ended = once(child, "close").then(([code]) => code as number | null)
-  const until = (pattern: RegExp) =>
-    new Promise<void>((resolve, reject) => {
-      const look = () => {
-        if (!pattern.test(printed)) return
-        listeners.delete(look)
-        resolve()
-      }
-      listeners.add(look)
-      look()
-      ended.then(() => reject(new Error(`ended without ${pattern}:\n${printed}`)))
-    })
-  return { process: child, printed: () => printed, until, ended }
+  return { ...outputOf([child.stdout, child.stderr], ended), process: child, ended }
 }
 
 /** The two cells of a row of a summary, as numbers. */
@@ -67,7 +45,7 @@ describe("the demo without a terminal", () => {
     const small = ["--calls", "60", "--rate", "20", "--capacity", "10", "--queries", "30", "--permits", "4"]
     const demo = start(...small)
     assert.strictEqual(await demo.ended, 0)
-    const printed = demo.printed()
+    const printed = demo.written()
 
     const [refusedWithout = 0, refusedWith] = cells(printed, "refused (429)")
     assert.isAbove(refusedWithout, 0)
@@ -94,10 +72,10 @@ describe("the demo without a terminal", () => {
     for (let run = 0; run < 2; run++) {
       const demo = start(...small, ...redis)
       assert.strictEqual(await demo.ended, 0)
-      assert.strictEqual(cells(demo.printed(), "refused (429)")[1], 0)
-      assert.isAtMost(cells(demo.printed(), "of the nominal 20 /s")[1] ?? 0, 100.5)
-      assert.strictEqual(cells(demo.printed(), "failed")[1], 0)
-      assert.strictEqual(cells(demo.printed(), "peak connections")[1], 4)
+      assert.strictEqual(cells(demo.written(), "refused (429)")[1], 0)
+      assert.isAtMost(cells(demo.written(), "of the nominal 20 /s")[1] ?? 0, 100.5)
+      assert.strictEqual(cells(demo.written(), "failed")[1], 0)
+      assert.strictEqual(cells(demo.written(), "peak connections")[1], 4)
     }
   })
 
@@ -124,7 +102,7 @@ describe("the demo without a terminal", () => {
       demo.process.kill("SIGINT")
       assert.strictEqual(await demo.ended, 130)
       assert.match(
-        demo.printed(),
+        demo.written(),
         /\nInterrupted: (\d+) of \1 permits free, 0 waiting, [\d.]+ of \d+ tokens, server closed\.\n$/
       )
     })
@@ -134,7 +112,7 @@ describe("the demo without a terminal", () => {
     const demo = start("--help")
     assert.strictEqual(await demo.ended, 0)
     for (const flag of ["--scenario", "--calls", "--rate", "--capacity", "--queries", "--permits"]) {
-      assert.include(demo.printed(), flag)
+      assert.include(demo.written(), flag)
     }
   })
 })

@@ -3,13 +3,11 @@
  */
 import { spawn } from "node:child_process"
 import { once } from "node:events"
+import { type Output, outputOf } from "./output.ts"
 
-export interface TerminalSession {
-  /** All that it has written, escape sequences included. */
-  readonly written: () => string
+/** Its output is all that the program writes, escape sequences included. */
+export interface TerminalSession extends Output {
   readonly type: (keys: string) => void
-  /** Resolves once it has written something that matches, after what was seen before. */
-  readonly until: (pattern: RegExp) => Promise<string>
   /** Its exit code. */
   readonly ended: Promise<number | null>
 }
@@ -28,30 +26,6 @@ export const openTerminal = (
     env: { ...env, TERM: "xterm-256color", SHELL: "/bin/sh" },
     stdio: ["pipe", "pipe", "inherit"]
   })
-  let written = ""
-  let seen = 0
-  const listeners = new Set<() => void>()
-  child.stdout.setEncoding("utf8").on("data", (text: string) => {
-    written += text
-    for (const listener of listeners) listener()
-  })
   const ended = once(child, "close").then(([code]) => code as number | null)
-  return {
-    written: () => written,
-    type: (keys) => void child.stdin.write(keys),
-    until: (pattern) =>
-      new Promise<string>((resolve, reject) => {
-        const look = () => {
-          const found = pattern.exec(written.slice(seen))
-          if (found === null) return
-          listeners.delete(look)
-          seen += found.index + found[0].length
-          resolve(found[0])
-        }
-        listeners.add(look)
-        look()
-        ended.then(() => reject(new Error(`ended without ${pattern}:\n${written}`)))
-      }),
-    ended
-  }
+  return { ...outputOf([child.stdout], ended), type: (keys) => void child.stdin.write(keys), ended }
 }

@@ -16,7 +16,7 @@ import { start } from "./support/fibers.ts"
 const crowd = <A, E>(member: (i: number) => Effect.Effect<A, E>) =>
   Effect.forEach(Array.from({ length: 100_000 }), (_, i) => start(member(i)))
 
-describe("in memory", () => {
+describe("in memory", { timeout: 120_000 }, () => {
   it.effect("a million buckets that are full again take none, though no timer looks after them", () =>
     Effect.gen(function* () {
       const buckets = new LocalBuckets(yield* Clock.Clock)

@@ -5,6 +5,7 @@
  */
 import * as Duration from "effect/Duration"
 import { NodeInspectSymbol } from "effect/Inspectable"
+import * as Redacted from "effect/Redacted"
 import * as Schema from "effect/Schema"
 
 /**
@@ -207,6 +208,7 @@ const cut = (text: string): string => (text.length > mostShown ? `${text.slice(0
 const show = (value: unknown): string => {
   if (typeof value === "string") return JSON.stringify(cut(value))
   if (Duration.isDuration(value)) return Duration.format(value)
+  if (Redacted.isRedacted(value)) return String(value)
   const isOpaque =
     typeof value === "function" || (typeof value === "object" && value !== null && !(value instanceof Date))
   return isOpaque ? Object.prototype.toString.call(value) : String(value)

@@ -3,12 +3,11 @@
  * answers by the caller's deadline, and carries push messages.
  */
 import * as Clock from "effect/Clock"
-import * as Config from "effect/Config"
+import type * as Config from "effect/Config"
 import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
-import * as Option from "effect/Option"
 import * as EffectRedis from "effect/persistence/Redis"
 import * as Random from "effect/Random"
 import * as Redacted from "effect/Redacted"
@@ -17,13 +16,15 @@ import { Cluster, type ClusterNode, type ClusterOptions, Redis, type RedisOption
 import { BackendError, InvalidOptions, type LimiterKind } from "./Errors.ts"
 import { defaultUrl } from "./internal/defaultUrl.ts"
 import { makeEffectRedis } from "./internal/effectRedis.ts"
+import { isClusterNode, nodeOptions, wrongClusterOption, wrongServerOption } from "./internal/ioredisOptions.ts"
 import { keySlot } from "./internal/keySlot.ts"
 import { limiterKey } from "./internal/limiterKeys.ts"
+import { configOf, type FromConfig } from "./internal/limiterService.ts"
+import { isRecord, replyTimeoutOf } from "./internal/options.ts"
 import {
   addressRule,
   defaultKeyPrefix,
   isAddress,
-  isClusterNode,
   isIoredis,
   isKeyPrefix,
   keyPrefixRule,
@@ -47,7 +48,8 @@ export interface RedisClientSettings {
  * What `layer` takes: a `url`, or ioredis's own options (`host`, `port`, `tls`, …; `sentinels` and `name` for a Sentinel
  * group), or both; or the `nodes` of a cluster, with ioredis's options for clusters. A Sentinel group may also be a `url`:
  * `redis-sentinel://user:secret@10.0.0.1:26379,10.0.0.2:26379/0#mymaster`, with the credentials of the servers that it
- * watches.
+ * watches; `rediss-sentinel` reaches the servers and the Sentinels over TLS. Credentials and TLS of the first of `nodes`
+ * that is a URL hold for all nodes, unless `redisOptions` have others.
  *
  * How ioredis reconnects, repeats and queues is not among them: that is what `RedisClient` is for.
  */
@@ -60,7 +62,11 @@ export type RedisClientOptions = RedisClientSettings &
     | ({ readonly nodes: ReadonlyArray<ClusterNode>; readonly url?: undefined } & Omit<
         ClusterOptions,
         "keyPrefix" | "redisOptions"
-      > & { readonly redisOptions?: Omit<NonNullable<ClusterOptions["redisOptions"]>, "replyMapping"> | undefined })
+      > & {
+          readonly redisOptions?:
+            | Omit<NonNullable<ClusterOptions["redisOptions"]>, "keyPrefix" | "replyMapping">
+            | undefined
+        })
   )
 
 /**
@@ -180,31 +186,39 @@ export class RedisClient extends Context.Service<
    *
    * const single = RedisClient.layer({ url: "rediss://user:secret@redis.example.com:6380/1" })
    * const sentinel = RedisClient.layer({ sentinels: [{ host: "10.0.0.1", port: 26379 }], name: "mymaster" })
-   * const cluster = RedisClient.layer({ nodes: ["redis://10.0.0.1:7000"], redisOptions: { password: "secret" } })
+   * const cluster = RedisClient.layer({ nodes: ["redis://:secret@10.0.0.1:7000", "redis://10.0.0.2:7000"] })
    * ```
    */
   static layer(options: RedisClientOptions = {}): Layer.Layer<RedisClient | EffectRedis.Redis, InvalidOptions> {
-    return Layer.effectContext(Effect.flatMap(templateOf(options), (template) => make(template, options)))
+    return Layer.effectContext(
+      Effect.flatMap(templateOf(options), (template) => {
+        const { keyPrefix, replyTimeout } = options
+        return make(template, { keyPrefix, replyTimeout })
+      })
+    )
   }
 
   /**
-   * As `layer`, with options from `Config`. By default the URL is that of the variable `REDIS_URL`, and without that
-   * `redis://localhost:6379`.
+   * As `layer`, with options any of which may be a `Config`. By default the URL is that of the variable `REDIS_URL`, and
+   * without that `redis://localhost:6379`.
    *
    * @example
    * ```ts
    * import { Config } from "effect"
    * import { RedisClient } from "steindamm/redis"
    *
-   * const layer = RedisClient.layerConfig({ url: Config.Redacted("LIMITS_URL"), keyPrefix: Config.String("LIMITS_PREFIX") })
+   * const layer = RedisClient.layerConfig({ url: Config.Redacted("LIMITS_URL"), keyPrefix: "limits:" })
    * ```
    */
   static layerConfig(
-    config: Config.Wrap<RedisClientConfig> = {}
+    config: FromConfig<RedisClientConfig> = {}
   ): Layer.Layer<RedisClient | EffectRedis.Redis, InvalidOptions | Config.ConfigError> {
     return Layer.unwrap(
       Effect.gen(function* () {
-        const { url, nodes, ...settings } = yield* Config.unwrap(config)
+        const read = yield* configOf(config)
+        const given: unknown = read
+        if (!isRecord(given)) return yield* invalid("options", withoutCredentials(given), "an object")
+        const { url, nodes, ...settings } = read
         if (nodes !== undefined) return RedisClient.layer({ ...settings, nodes })
         return RedisClient.layer({ ...settings, url: url ?? (yield* defaultUrl) })
       })
@@ -237,14 +251,11 @@ export class RedisClient extends Context.Service<
 }
 
 const make = Effect.fnUntraced(function* (template: Redis | Cluster, settings: RedisClientSettings) {
+  const replyTimeout = yield* Effect.fromResult(replyTimeoutOf(settings))
   const { keyPrefix: ours = defaultKeyPrefix } = settings
   if (!isKeyPrefix(ours)) return yield* invalid("keyPrefix", ours, keyPrefixRule)
   const keyPrefix = (template.options.keyPrefix ?? "") + ours
   if (!isKeyPrefix(keyPrefix)) return yield* invalid("keyPrefix", keyPrefix, keyPrefixRule)
-  const replyTimeout = Option.getOrUndefined(Duration.fromInput(settings.replyTimeout ?? "2 seconds"))
-  if (replyTimeout === undefined || !(Duration.toMillis(replyTimeout) >= 1) || !Duration.isFinite(replyTimeout)) {
-    return yield* invalid("replyTimeout", settings.replyTimeout, "a finite duration of at least 1 millisecond")
-  }
 
   const clock = yield* Clock.Clock
   const log = Effect.runForkWith(yield* Effect.context<never>())
@@ -304,26 +315,26 @@ const make = Effect.fnUntraced(function* (template: Redis | Cluster, settings: R
 
 /** An ioredis client that is never connected: its options are what our connections are opened with. */
 const templateOf = (options: RedisClientOptions): Effect.Effect<Redis | Cluster, InvalidOptions> => {
+  const given: unknown = options
+  if (!isRecord(given)) return invalid("options", withoutCredentials(given), "an object")
   if (options.nodes !== undefined) {
     const { nodes, url: _, keyPrefix: __, replyTimeout: ___, redisOptions = {}, ...clusterOptions } = options
     if (!Array.isArray(nodes) || nodes.length === 0) {
       return invalid("nodes", nodes, "an array of at least one node of the cluster")
     }
     for (const node of nodes as ReadonlyArray<unknown>) {
-      if (isClusterNode(node)) continue
-      const told = typeof node === "string" ? withoutCredentials(node) : node
-      return invalid("nodes", told, "URLs, ports or { host, port }")
+      if (!isClusterNode(node)) return invalid("nodes", withoutCredentials(node), "URLs, ports or { host, port }")
     }
-    return Effect.sync(() => new Cluster([...nodes], { ...clusterOptions, redisOptions, lazyConnect: true }))
+    const wrong = wrongClusterOption(clusterOptions, redisOptions)
+    if (wrong !== undefined) return invalid(wrong.field, wrong.value, wrong.rule)
+    const ofNodes = { ...nodeOptions(nodes), ...redisOptions }
+    return Effect.sync(() => new Cluster([...nodes], { ...clusterOptions, redisOptions: ofNodes, lazyConnect: true }))
   }
   const { url, nodes: _, keyPrefix: __, replyTimeout: ___, ...redisOptions } = options
-  if (redisOptions.sentinels !== undefined && redisOptions.sentinels.length > 0 && !redisOptions.name) {
-    return invalid("name", redisOptions.name, "the name of the Sentinel group")
-  }
   const address = Redacted.isRedacted(url) ? Redacted.value(url) : url
-  if (address !== undefined && !isAddress(address)) {
-    return invalid("url", typeof address === "string" ? withoutCredentials(address) : address, addressRule)
-  }
+  if (address !== undefined && !isAddress(address)) return invalid("url", withoutCredentials(address), addressRule)
+  const wrong = wrongServerOption(redisOptions)
+  if (wrong !== undefined) return invalid(wrong.field, wrong.value, wrong.rule)
   const settings = { ...redisOptions, lazyConnect: true }
   return Effect.sync(() => (address === undefined ? new Redis(settings) : redisAt(address, settings)))
 }

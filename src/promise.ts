@@ -45,7 +45,8 @@ export interface ConnectionOptions {
   /**
    * Without it, in the memory of this process, where limiters of the same name are one. With it, in that Redis, where
    * they are one for all processes: a URL, such as `redis://localhost:6379` or that of a Sentinel group,
-   * `redis-sentinel://10.0.0.1:26379,10.0.0.2:26379#mymaster`; or a `Redis` or `Cluster` of ioredis.
+   * `redis-sentinel://10.0.0.1:26379,10.0.0.2:26379#mymaster`, both with `rediss` for TLS; or a `Redis` or `Cluster` of
+   * ioredis.
    *
    * All limiters of this process with the same `redis` share connections, which are opened by the first call and closed
    * with the last limiter. A client that is passed is only asked for its address and credentials, and never closed.

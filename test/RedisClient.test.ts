@@ -1,10 +1,11 @@
 import { spawn } from "node:child_process"
 import { once } from "node:events"
+import { type AddressInfo, createServer } from "node:net"
 import { assert, describe, it } from "@effect/vitest"
-import { Config, ConfigProvider, Effect, Exit, Fiber, Layer, Queue, Redacted, Scope } from "effect"
+import { Config, ConfigProvider, Deferred, Effect, Exit, Fiber, Layer, Queue, Redacted, Scope } from "effect"
 import { Redis as EffectRedis } from "effect/persistence"
 import { Cluster, Redis } from "ioredis"
-import { RedisClient } from "steindamm/redis"
+import { RedisClient, type RedisClientOptions } from "steindamm/redis"
 import { inject } from "vitest"
 import { freshKeyPrefix } from "./support/keyPrefix.ts"
 import { startProxy } from "./support/proxy.ts"
@@ -371,7 +372,11 @@ describe("options", () => {
       const provider = ConfigProvider.layer(ConfigProvider.fromEnv({ env }))
       const ping = run(script("return 'pong'", String), ["{a}"], { within: "5 seconds" })
       assert.strictEqual(yield* Effect.provide(ping, Layer.provide(RedisClient.layerConfig(), provider)), "pong")
-      const config = { url: Config.Redacted("MY_URL"), keyPrefix: Config.String("MY_PREFIX") }
+      const config = {
+        url: Config.Redacted("MY_URL"),
+        keyPrefix: Config.String("MY_PREFIX"),
+        replyTimeout: "1 second"
+      } as const
       const keyPrefix = yield* Effect.provide(
         Effect.andThen(
           ping,
@@ -397,16 +402,94 @@ describe("options", () => {
         ["client", RedisClient.fromClient("redis://localhost" as never)],
         ["client", RedisClient.fromClient(undefined as never)],
         ["name", RedisClient.layer({ sentinels: [{ host: "localhost" }] })],
+        ["sentinels", RedisClient.layer({ sentinels: [], name: "group" })],
+        ["sentinels", RedisClient.layer({ sentinels: ["localhost:26379"] as never, name: "group" })],
+        ["sentinels", RedisClient.layer({ sentinels: [{ hostname: "localhost" }] as never, name: "group" })],
+        ["url", RedisClient.layer({ url: "redis://:secret%@localhost" })],
+        ["options", RedisClient.layer("redis://user:secret@localhost" as never)],
+        ["options", RedisClient.layer(6379 as never)],
+        ["options", RedisClient.layer(null as never)],
+        ["options", RedisClient.layerConfig("redis://user:secret@localhost" as never)],
+        ["options", RedisClient.layerConfig(Config.String("MISSING").pipe(Config.withDefault("redis")) as never)],
+        ["options", RedisClient.fromClient(new Redis({ lazyConnect: true }), "limits:" as never)],
+        ["prefix", RedisClient.fromClient(new Redis({ lazyConnect: true }), { prefix: "limits:" } as never)],
+        ["hostname", RedisClient.layer({ hostname: "redis.example.com" } as never)],
+        ["passwrod", RedisClient.layer({ host: "localhost", passwrod: "secret" } as never)],
+        ["uri", RedisClient.layer({ uri: "redis://:secret@localhost" } as never)],
+        ["uri", RedisClient.layerConfig({ uri: "redis://:secret@localhost" } as never)],
+        ["redisOptions", RedisClient.layer({ url: "redis://localhost", redisOptions: {} } as never)],
+        ["password", RedisClient.layer({ password: ["secret"] as never })],
+        ["host", RedisClient.layer({ host: 127 as never })],
+        ["port", RedisClient.layer({ port: -1 })],
+        ["port", RedisClient.layer({ port: "default" as never })],
+        ["db", RedisClient.layer({ db: 1.5 })],
+        ["connectTimeout", RedisClient.layer({ connectTimeout: "5 seconds" as never })],
+        ["noDelay", RedisClient.layer({ noDelay: "no" as never })],
+        ["Connector", RedisClient.layer({ Connector: {} as never })],
+        ["password", RedisClient.layer({ nodes: ["redis://localhost"], password: "secret" } as never)],
+        ["redisOptions", RedisClient.layer({ nodes: ["redis://localhost"], redisOptions: "secret" as never })],
+        ["user", RedisClient.layer({ nodes: ["redis://localhost"], redisOptions: { user: "secret" } as never })],
+        ["nodes", RedisClient.layer({ nodes: [{ hostname: "localhost" } as never] })],
         ["keyPrefix", RedisClient.layer({ keyPrefix: "{x}" })],
         ["keyPrefix", RedisClient.layer({ keyPrefix: 5 as never })],
         ["replyTimeout", RedisClient.layer({ replyTimeout: 0 })],
-        ["replyTimeout", RedisClient.layer({ replyTimeout: "soon" as "1 second" })]
+        ["replyTimeout", RedisClient.layer({ replyTimeout: "soon" as "1 second" })],
+        ["replyTimeout", RedisClient.layer({ replyTimeout: null as never })]
       ] as const
       for (const [field, layer] of wrong) {
         const error = yield* Effect.flip(build(layer))
         assert.deepInclude({ ...error }, { _tag: "InvalidOptions", field })
         assert.notInclude(error.message, "secret")
       }
+    })
+  )
+
+  it.live("may be all that ioredis knows, also as variables of the environment have them", () =>
+    build(
+      Layer.mergeAll(
+        RedisClient.layer({ ...new Redis({ lazyConnect: true }).options, keyPrefix: "x:" } as RedisClientOptions),
+        RedisClient.layer({ host: "localhost", port: "6379" as never, db: "1" as never, tls: {}, password: undefined }),
+        RedisClient.layer({ nodes: [{ host: "localhost", port: 1 }, 2, "3", "localhost:4"], slotsRefreshTimeout: 500 })
+      )
+    )
+  )
+
+  it.live("that ask for TLS are heeded, for nodes of a cluster and for Sentinels as well", () =>
+    Effect.gen(function* () {
+      for (const layerAt of [
+        (address: string) => RedisClient.layer({ url: `rediss://${address}` }),
+        (address: string) => RedisClient.layer({ url: `rediss-sentinel://${address}#group` }),
+        (address: string) => RedisClient.layer({ nodes: [`rediss://${address}`] })
+      ]) {
+        const firstByte = yield* Deferred.make<number>()
+        const server = createServer((socket) => {
+          socket.on("error", () => {})
+          socket.once("data", (data) => {
+            Deferred.doneUnsafe(firstByte, Effect.succeed(Buffer.from(data).readUInt8()))
+            socket.destroy()
+          })
+        })
+        yield* Effect.promise(() => once(server.listen(0, "127.0.0.1"), "listening"))
+        const { port } = server.address() as AddressInfo
+        const call = Effect.provide(run(count, ["key"]), quiet(layerAt(`127.0.0.1:${port}`)))
+        const handshake = 0x16
+        assert.strictEqual(yield* Effect.raceFirst(Deferred.await(firstByte), Effect.as(call, 0)), handshake)
+        server.close()
+      }
+    })
+  )
+
+  it.live("of a cluster's first URL hold for the nodes that are found through it", () =>
+    Effect.gen(function* () {
+      const { url, primaries } = yield* startCluster()
+      for (const { command } of primaries) {
+        yield* command("ACL", "SETUSER", "limits", "on", ">s%cret", "~*", "+@all")
+        yield* command("ACL", "SETUSER", "default", "-@scripting")
+      }
+      const nodes = [url.replace("//", "//limits:s%25cret@")]
+      const calls = Effect.forEach(["a", "b", "c", "d", "e", "f"], (key) => run(count, [key]))
+      const counts = yield* Effect.provide(calls, RedisClient.layer({ nodes }))
+      assert.deepStrictEqual(counts, [1, 1, 1, 1, 1, 1])
     })
   )
 

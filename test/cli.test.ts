@@ -462,8 +462,14 @@ describe("steindamm", () => {
       assert.include(misunderstood(yield* run("resize", "x", "-1")), "-1")
       assert.include(misunderstood(yield* run("resize", "x", "many")), "capacity")
       assert.include(misunderstood(yield* run("inspect", "x", "--colour")), "--colour")
-      for (const address of ["localhost", "redis-sentinel://localhost", "redis-sentinel://localhost:many#group"]) {
-        assert.include(misunderstood(yield* run("inspect", "x", "--redis", address)), `"${address}"`)
+      const wrong = [
+        "localhost",
+        "redis-sentinel://localhost",
+        "redis-sentinel://localhost:many#group",
+        "redis://%@localhost"
+      ]
+      for (const address of wrong) {
+        assert.include(misunderstood(yield* run("inspect", "x", "--redis", address)), `"${address.replace("%@", "")}"`)
       }
       assert.include(
         misunderstood(yield* run("inspect", "x", "--prefix", "{x}", "--redis", inject("redisUrl"))),

@@ -51,6 +51,7 @@ describe("callers whose compiler checked nothing", () => {
       ["redis", { name: "github", redis: "" }],
       ["redis", { name: "github", redis: "redis://localhost/staging" }],
       ["redis", { name: "github", redis: "redis://user:secret@host:port" }],
+      ["redis", { name: "github", redis: "redis://:secret%@host" }],
       ["keyPrefix", { name: "github", keyPrefix: "{all}" }],
       ["keyPrefix", { name: "github", keyPrefix: 1, redis: "redis://localhost" }],
       ["observe", { name: "github", observe: "yes" }]

@@ -23,7 +23,7 @@ export const redisAddress = (redis: Option.Option<string>, isCluster: boolean): 
     const wrong = [first, ...others].find((url) => !isRedisUrl(url))
     if (wrong !== undefined) {
       return yield* misuse(
-        `"${withoutCredentials(wrong)}" is not a URL of Redis: write redis://host:port, rediss://host:port, redis-sentinel://host:port,host:port#group or the path of a socket`
+        `"${withoutCredentials(wrong)}" is not a URL of Redis: write redis://host:port, rediss://host:port, redis-sentinel://host:port,host:port#group (or rediss-sentinel) or the path of a socket, with special characters of a password percent-encoded`
       )
     }
     return { urls: [first, ...others], isCluster: isCluster || others.length > 0 }

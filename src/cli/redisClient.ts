@@ -7,14 +7,13 @@ import type * as EffectRedis from "effect/persistence/Redis"
 import { RedisClient } from "../RedisClient.ts"
 import { misuse, type Problem } from "./problem.ts"
 import type { RedisAddress } from "./redisAddress.ts"
-import { nodeOptions } from "./redisPrimaries.ts"
 
 export const redisClient = (
   { urls, isCluster }: RedisAddress,
   keyPrefix: string
 ): Layer.Layer<RedisClient | EffectRedis.Redis, Problem> => {
   const layer = isCluster
-    ? RedisClient.layer({ nodes: urls, redisOptions: nodeOptions(urls[0]), keyPrefix })
+    ? RedisClient.layer({ nodes: urls, keyPrefix })
     : RedisClient.layer({ url: urls[0], keyPrefix })
   return Layer.catchTag(layer, "InvalidOptions", ({ field, rule }) =>
     Layer.effectContext(Effect.fail(misuse(`--${field === "keyPrefix" ? "prefix" : "redis"} must be ${rule}`)))

@@ -4,6 +4,7 @@
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
 import { Cluster, type Redis } from "ioredis"
+import { nodeOptions } from "../internal/ioredisOptions.ts"
 import { isRedisUrl } from "../internal/redisAddress.ts"
 import { connectToDatabase, redisAt } from "../internal/redisConnection.ts"
 import { isReply } from "../internal/redisFailure.ts"
@@ -18,16 +19,6 @@ const impatient = {
   enableReadyCheck: false,
   maxRetriesPerRequest: 0,
   retryStrategy: () => null
-}
-
-/** The credentials of a cluster's first URL hold for all nodes, which are found without their own. */
-export const nodeOptions = (url: string) => {
-  const { username, password, protocol } = new URL(url)
-  return {
-    ...(username === "" ? {} : { username: decodeURIComponent(username) }),
-    ...(password === "" ? {} : { password: decodeURIComponent(password) }),
-    ...(protocol === "rediss:" ? { tls: {} } : {})
-  }
 }
 
 const openServer = (url: string): Redis =>
@@ -95,7 +86,7 @@ export const primaries = (address: RedisAddress): Effect.Effect<ReadonlyArray<Re
           // A cluster that is not in order would be asked again and again.
           enableReadyCheck,
           clusterRetryStrategy: retryStrategy,
-          redisOptions: { ...ofNodes, enableReadyCheck, ...nodeOptions(address.urls[0]) }
+          redisOptions: { ...ofNodes, enableReadyCheck, ...nodeOptions(address.urls) }
         })
     ),
     (cluster) => cluster.nodes("master")

@@ -48,7 +48,7 @@ export const limiterService =
     return Object.assign(service, { layer: Layer.effect(service, made) })
   }
 
-const configOf = <Options extends object>(options: Options | FromConfig<Options>): Config.Config<Options> => {
+export const configOf = <Options extends object>(options: Options | FromConfig<Options>): Config.Config<Options> => {
   if (Config.isConfig(options)) return options as Config.Config<Options>
   if (typeof options !== "object" || options === null) return Config.succeed(options)
   const fields = Object.entries(options).map(([field, value]) => [

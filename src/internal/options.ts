@@ -11,6 +11,7 @@ import type { JointMember } from "../Limiter.ts"
 import type { LimitRequestsOptions } from "../LimitRequests.ts"
 import type { ObservationOptions } from "../Observation.ts"
 import type { RateLimitOptions } from "../RateLimit.ts"
+import type { RedisClientSettings } from "../RedisClient.ts"
 import type { RedisLayerOptions } from "../RedisLive.ts"
 import type { RetryAfterOptions } from "../RetryAfter.ts"
 import type { SemaphoreOptions } from "../Semaphore.ts"
@@ -344,6 +345,16 @@ export const redisLayerConfig = (options: unknown): Result.Result<RedisLayerConf
         (n) => n >= 1_000 && n <= maxSpan
       )
     }
+  })
+
+const redisClientFields = ["keyPrefix", "replyTimeout"] satisfies ReadonlyArray<keyof RedisClientSettings>
+
+/** Check the settings of connections, but for their prefix; gives the reply timeout. */
+export const replyTimeoutOf = (settings: unknown): Result.Result<Duration.Duration, InvalidOptions> =>
+  read(() => {
+    const reader = new Reader(settings, redisClientFields, "RedisClient")
+    const rule = "a finite duration of at least 1 millisecond"
+    return durationOf(reader.duration("replyTimeout", "2 seconds", rule, (n) => n >= 1_000 && n < maxSpan))
   })
 
 /** What is observed, and how closely. */

@@ -6,17 +6,26 @@ import { isRecord } from "./options.ts"
 import { sentinelOptions } from "./sentinelUrl.ts"
 
 /** Of another path than a database's number ioredis would make database 0. */
-export const isRedisUrl = (text: string): boolean =>
-  /^rediss?:\/\/./.test(text) && URL.canParse(text) && /^\/?\d*$/.test(new URL(text).pathname)
+export const isRedisUrl = (text: string): boolean => {
+  if (!/^rediss?:\/\/./.test(text) || !URL.canParse(text)) return false
+  const { pathname, username, password } = new URL(text)
+  return /^\/?\d*$/.test(pathname) && isEncoded(username) && isEncoded(password)
+}
+
+const isEncoded = (text: string): boolean => {
+  try {
+    decodeURIComponent(text)
+    return true
+  } catch {
+    // A percent sign that encodes nothing.
+    return false
+  }
+}
 
 export const isSentinelUrl = (text: string): boolean => sentinelOptions(text) !== undefined
 
-/** What ioredis takes for a node of a cluster. */
-export const isClusterNode = (node: unknown): boolean =>
-  typeof node === "string" ? isRedisUrl(node) || /^[^/]+$/.test(node) : typeof node === "number" || isRecord(node)
-
 export const addressRule =
-  "a URL such as redis://host:port/database, rediss://host:port or redis-sentinel://hosts#group, or the path of a socket"
+  "a URL such as redis://user:password@host:port/database, with rediss:// for TLS and special characters percent-encoded, or redis-sentinel://hosts#group, or the path of a socket"
 
 export const isAddress = (address: unknown): address is string =>
   typeof address === "string" && (isRedisUrl(address) || isSentinelUrl(address) || address.startsWith("/"))
@@ -25,8 +34,9 @@ export const isAddress = (address: unknown): address is string =>
 export const isIoredis = (client: unknown): client is IoredisClient =>
   isRecord(client) && "isCluster" in client && isRecord(client["options"]) && typeof client["duplicate"] === "function"
 
-/** For messages. */
-export const withoutCredentials = (address: string): string => address.replace(/\/\/.*@/, "//…@")
+/** For messages: of an address, or of what was passed for one. */
+export const withoutCredentials = (address: unknown): unknown =>
+  typeof address === "string" ? address.replace(/\/\/.*@/, "//…@") : address
 
 export const defaultKeyPrefix = "steindamm:"
 

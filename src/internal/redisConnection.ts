@@ -55,7 +55,10 @@ export const plainOptions = (settings: ConnectionSettings) => ({
 /** For one server: by its URL or the path of its socket, or by the URL of the Sentinel group that knows it. */
 export const redisAt = (address: string, options: Omit<RedisOptions, "replyMapping">): Redis => {
   const group = sentinelOptions(address)
-  return group === undefined ? new Redis(address, options) : new Redis({ ...options, ...group })
+  if (group === undefined) return new Redis(address, options)
+  const tls = options.tls ?? {}
+  const security = group.enableTLSForSentinelMode ? { tls, sentinelTLS: options.sentinelTLS ?? tls } : {}
+  return new Redis({ ...options, ...group, ...security })
 }
 
 /**

@@ -1,7 +1,7 @@
 /**
  * The address of a Sentinel group as one text, for where there is room for no more:
  * `redis-sentinel://user:secret@10.0.0.1:26379,10.0.0.2/1#mymaster`. The credentials and the database are those of the
- * servers that are watched; what follows `#` is the group's name.
+ * servers that are watched; what follows `#` is the group's name. With `rediss-sentinel` all of them are reached over TLS.
  */
 
 /** As options of ioredis. */
@@ -11,9 +11,10 @@ export interface SentinelOptions {
   readonly username?: string
   readonly password?: string
   readonly db?: number
+  readonly enableTLSForSentinelMode?: true
 }
 
-const pattern = /^redis-sentinel:\/\/(?:([^@/:]*)(?::([^@/]*))?@)?([^@/#]+)(?:\/(\d*))?#(.+)$/
+const pattern = /^redis(s?)-sentinel:\/\/(?:([^@/:]*)(?::([^@/]*))?@)?([^@/#]+)(?:\/(\d*))?#(.+)$/
 
 const usualPort = 26379
 
@@ -25,7 +26,7 @@ const sentinelAt = (address: string): SentinelOptions["sentinels"][number] | und
 
 /** Undefined for what is no such address. */
 export const sentinelOptions = (text: string): SentinelOptions | undefined => {
-  const [, username = "", password = "", addresses = "", db = "", name = ""] = pattern.exec(text) ?? []
+  const [, secured = "", username = "", password = "", addresses = "", db = "", name = ""] = pattern.exec(text) ?? []
   const sentinels = addresses.split(",").map(sentinelAt)
   if (!sentinels.every((sentinel) => sentinel !== undefined)) return undefined
   try {
@@ -34,7 +35,8 @@ export const sentinelOptions = (text: string): SentinelOptions | undefined => {
       name: decodeURIComponent(name),
       ...(username === "" ? {} : { username: decodeURIComponent(username) }),
       ...(password === "" ? {} : { password: decodeURIComponent(password) }),
-      ...(db === "" ? {} : { db: Number(db) })
+      ...(db === "" ? {} : { db: Number(db) }),
+      ...(secured === "" ? {} : { enableTLSForSentinelMode: true })
     }
   } catch {
     // A percent sign that encodes nothing.

@@ -10,6 +10,7 @@ import type * as Fiber from "effect/Fiber"
 import { Alarm } from "./alarm.ts"
 import type { Reservation } from "./bucket.ts"
 import type { Abandonable } from "./claim.ts"
+import { tell } from "./handover.ts"
 import { LinkedList, type Node } from "./linkedList.ts"
 
 /** What a store promised to somebody who waits. */
@@ -78,7 +79,7 @@ class Line {
   untilServed(waiter: Node<Waiter>): Effect.Effect<void> {
     return Effect.callback((resume) => {
       if (waiter.list === undefined) return resume(Effect.void)
-      waiter.value.wake = () => resume(Effect.void)
+      waiter.value.wake = () => tell(resume, Effect.void)
     })
   }
 

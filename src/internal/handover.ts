@@ -8,6 +8,20 @@
 import * as Effect from "effect/Effect"
 import type * as Fiber from "effect/Fiber"
 
+/**
+ * Tells somebody else something. Who watches a fiber that goes on at this may throw, which is not for whoever comes next
+ * in line to suffer: it is thrown where nothing else is under way, as if the fiber had gone on by itself.
+ */
+export const tell = <A>(told: (value: A) => void, value: A): void => {
+  try {
+    told(value)
+  } catch (error) {
+    queueMicrotask(() => {
+      throw error
+    })
+  }
+}
+
 type Resume = (effect: Effect.Effect<void>) => void
 
 /** So many at most go on within each other. */
@@ -20,11 +34,8 @@ let delayed = 0
 
 const atOnce = (resume: Resume): void => {
   depth++
-  try {
-    resume(Effect.void)
-  } finally {
-    depth--
-  }
+  tell(resume, Effect.void)
+  depth--
 }
 
 export const goOn = (fiber: Fiber.Fiber<unknown, unknown>, resume: Resume): void => {

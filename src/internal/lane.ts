@@ -6,6 +6,7 @@ import type * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import type { BackendError } from "../Errors.ts"
+import { tell } from "./handover.ts"
 import { monotonicMicros } from "./time.ts"
 
 /** Something asked of the backend, on its way there and back. */
@@ -46,7 +47,7 @@ export class Asked<A> {
   answer(exit: Exit.Exit<A, BackendError>): void {
     if (this.exit === undefined) {
       this.exit = exit
-      this.listener?.(exit)
+      if (this.listener !== undefined) tell(this.listener, exit)
     } else if (Exit.isSuccess(exit)) this.undo?.(exit.value)
   }
 

@@ -12,6 +12,7 @@ import * as Scope from "effect/Scope"
 import { type BackendError, type InvalidOptions, MaxSleepExceeded, PermitLost } from "../Errors.ts"
 import type { SemaphoreError, SemaphoreLimiter, SemaphorePermit, SemaphoreState } from "../Semaphore.ts"
 import type { Restore } from "./bucketWaiters.ts"
+import { tell } from "./handover.ts"
 import { limiterIdentity } from "./limiterKeys.ts"
 import { member } from "./memberLimiter.ts"
 import { capacityArgument, durationOf, invalidPermits, permitsArgument, type SemaphoreConfig } from "./options.ts"
@@ -144,7 +145,7 @@ export const makeSemaphoreLimiter = (
     }
     grant.onLost = () => {
       onLost()
-      work.interruptUnsafe()
+      tell(() => work.interruptUnsafe(), undefined)
     }
     if (grant.isLost) grant.onLost()
     const ended = Effect.callback<A, E | PermitLost>((resume) => {
@@ -166,7 +167,7 @@ export const makeSemaphoreLimiter = (
     const listeners = new Set<() => void>()
     grant.onLost = () => {
       onLost()
-      for (const listener of listeners) listener()
+      for (const listener of listeners) tell(listener, undefined)
     }
     if (grant.isLost) grant.onLost()
     const failed = Effect.suspend(() => Effect.fail(lostError(name, grant)))

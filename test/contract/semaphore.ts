@@ -2,7 +2,7 @@ import { assert, describe } from "@effect/vitest"
 import { Deferred, Effect, Exit, Fiber, Option } from "effect"
 import { Semaphore, type SemaphoreOptions } from "steindamm"
 import { inOrder, start } from "../support/fibers.ts"
-import { assertTook, type Backend, caseFor, eventually, freshName, timed } from "./harness.ts"
+import { assertTook, type Backend, caseFor, eventually, freshName, outliveMistake, timed } from "./harness.ts"
 
 /** What any backend of semaphores owes to its users. */
 export const semaphoreContract = (backend: Backend): unknown =>
@@ -39,6 +39,34 @@ export const semaphoreContract = (backend: Backend): unknown =>
         assert.strictEqual(peak, 2)
         took(elapsed, 300)
         assert.deepInclude(yield* limiter.state, { capacity: 2, held: 0, waiting: 0 })
+      })
+    )
+
+    claim(
+      "serves who comes next, whatever who watches the one before throws",
+      Effect.gen(function* () {
+        const limiter = yield* make({ capacity: 1 })
+        const holding = yield* work
+        const [holder] = yield* inOrder([limiter.withPermit(holding.effect)])
+        yield* holding.started
+        const waiting = yield* inOrder([1, 2, 3].map(() => limiter.withPermit(Effect.void)))
+        yield* Effect.forkChild(holding.end)
+        yield* outliveMistake(waiting)
+        assert.isTrue(Exit.isSuccess(yield* Fiber.await(holder as Fiber.Fiber<unknown>)))
+        assert.deepInclude(yield* limiter.state, { held: 0, waiting: 0 })
+      })
+    )
+
+    claim(
+      "loses what it holds to a reset, whatever who watches the one before throws",
+      Effect.gen(function* () {
+        const limiter = yield* make({ capacity: 2 })
+        const sections = [yield* work, yield* work]
+        const holders = yield* inOrder(sections.map(({ effect }) => Effect.flip(limiter.withPermit(effect))))
+        for (const { started } of sections) yield* started
+        yield* Effect.forkChild(limiter.reset)
+        yield* outliveMistake(holders)
+        assert.deepInclude(yield* limiter.state, { held: 0, waiting: 0 })
       })
     )
 

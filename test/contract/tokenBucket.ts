@@ -2,7 +2,7 @@ import { assert, describe } from "@effect/vitest"
 import { Duration, Effect, Exit, Fiber, Logger, Option } from "effect"
 import { TokenBucket, type TokenBucketOptions } from "steindamm"
 import { inOrder, start } from "../support/fibers.ts"
-import { assertTook, type Backend, caseFor, eventually, freshName, timed } from "./harness.ts"
+import { assertTook, type Backend, caseFor, eventually, freshName, outliveMistake, timed } from "./harness.ts"
 
 /** What any backend of token buckets owes to its users. */
 export const tokenBucketContract = (backend: Backend): unknown =>
@@ -12,6 +12,17 @@ export const tokenBucketContract = (backend: Backend): unknown =>
       assertTook(backend, elapsed, expected, message)
     const make = (options: Omit<TokenBucketOptions, "name"> = {}) => TokenBucket.make({ name: freshName(), ...options })
     const pass = Effect.void
+
+    claim(
+      "serves who comes next, whatever who watches the one before throws",
+      Effect.gen(function* () {
+        for (const initialTokens of [2, 0]) {
+          const limiter = yield* make({ capacity: 2, initialTokens, refillFrequency: 50 })
+          yield* outliveMistake(yield* inOrder([1, 2, 3, 4].map(() => limiter.withPermit(pass))))
+          yield* limiter.withPermit(pass)
+        }
+      })
+    )
 
     describe("refill", () => {
       claim(

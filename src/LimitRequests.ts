@@ -80,7 +80,11 @@ export const limitRequests = <L extends AnyLimiter | AnyJointLimiter | AnyKeyedL
   E | LimiterError<L> | (O extends { readonly cost: (request: Request) => number } ? InvalidOptions : never),
   R
 >) => {
-  const { key = hostOf, cost, maxPause } = Result.getOrThrow(limitRequestsConfig(limiter.name, options ?? {}))
+  const {
+    key = hostOf,
+    cost,
+    maxPause
+  } = Result.getOrThrow(limitRequestsConfig(limiter, options === undefined ? {} : options))
   const holdOffs = new HoldOffs()
 
   const heed = (limiter: SingleLimiter, response: Response): Effect.Effect<void> =>

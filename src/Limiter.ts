@@ -59,7 +59,7 @@ export interface Limiter<out E, out Held = never, out P extends Permit = Permit,
   ) => Effect.Effect<Option.Option<A>, E1 | Held | BackendError | InvalidOptions, R>
   /** Waits for `n` permits or tokens, and keeps them until the scope closes. */
   readonly acquire: (n?: number) => Effect.Effect<P, E | InvalidOptions, Scope.Scope>
-  /** A function like `f` whose every call goes through the limiter. */
+  /** A function like `f` whose every call goes through the limiter. Throws `InvalidOptions` if `f` is no function. */
   readonly wrap: <Args extends ReadonlyArray<unknown>, A, E1, R>(
     f: (...args: Args) => Effect.Effect<A, E1, R>
   ) => (...args: Args) => Effect.Effect<A, E1 | E | Held, R>
@@ -104,7 +104,10 @@ export interface KeyedLimiter<
     effect: Effect.Effect<A, E1, R>
   ) => Effect.Effect<Option.Option<A>, E1 | Held | BackendError | InvalidOptions, R>
   readonly acquire: (key: string, n?: number) => Effect.Effect<P, E | InvalidOptions, Scope.Scope>
-  /** A function like `f` whose every call goes through the limiter of the key that its arguments tell. */
+  /**
+   * A function like `f` whose every call goes through the limiter of the key that its arguments tell. Throws
+   * `InvalidOptions` if one of them is no function.
+   */
   readonly wrap: <Args extends ReadonlyArray<unknown>, A, E1, R>(
     f: (...args: Args) => Effect.Effect<A, E1, R>,
     key: (...args: readonly [...Args]) => string

@@ -127,8 +127,8 @@ export const rateLimit = (
 ): (<E, R>(
   app: Effect.Effect<Response, E, R>
 ) => Effect.Effect<Response, E, R | HttpServerRequest.HttpServerRequest>) => {
+  const config = Result.getOrThrow(rateLimitConfig(limiter, options))
   const { name } = limiter
-  const config = Result.getOrThrow(rateLimitConfig(name, options))
   const { key = keyByAddress, cost = () => 1, wait, failOpen, retryAfter } = config
 
   const refuse = (told: Told, wait: Duration.Duration | undefined) => Exit.succeed(refusal(name, told, wait))

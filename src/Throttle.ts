@@ -19,7 +19,7 @@ import type { TokenBucketError, TokenBucketLimiter } from "./TokenBucket.ts"
  * stream fails with `MaxSleepExceeded` if an element would have to wait longer than `maxSleep`, as it may if others use
  * up the bucket.
  *
- * Throws `InvalidOptions` if `cost` is no function.
+ * Throws `InvalidOptions` if an option breaks its rule.
  *
  * @example
  * ```ts
@@ -56,7 +56,7 @@ export const throttle: {
     limiter: TokenBucketLimiter,
     options: { readonly cost?: (element: A) => number } = {}
   ): Stream.Stream<A, E | TokenBucketError | InvalidOptions, R> => {
-    Result.getOrThrow(throttleConfig(limiter.name, options))
+    Result.getOrThrow(throttleConfig(limiter, options))
     return Stream.mapEffect(self, (element) => guarding(limiter, options.cost?.(element))(Effect.succeed(element)))
   }
 )
@@ -127,7 +127,7 @@ export const mapWithPermit: {
     f: (element: A) => Effect.Effect<B, E2, R2>,
     options: MapWithPermitOptions & { readonly cost?: (element: A) => number } = {}
   ): Stream.Stream<B, E | E2 | LimiterError<SingleLimiter> | InvalidOptions, R | R2> => {
-    const { concurrency, unordered } = Result.getOrThrow(mapWithPermitConfig(limiter.name, options))
+    const { concurrency, unordered } = Result.getOrThrow(mapWithPermitConfig(limiter, f, options))
     return Stream.suspend(() => {
       // One element at a time waits. Whoever fails to has ended the stream, and its turn needs no end.
       const turn = Lock.makeUnsafe(1)

@@ -249,6 +249,19 @@ describe("arguments", () => {
       assert.deepInclude(yield* limiter.state, { held: 0, waiting: 0, capacity: 5 })
     }).pipe(Effect.provide(LocalLive))
   )
+
+  it.effect("of several limiters are told as they were passed, and nothing is taken when they are no numbers", () =>
+    Effect.gen(function* () {
+      const bucket = yield* TokenBucket.make({ name: "bucket" })
+      const joint = Limiter.all([bucket, yield* Semaphore.make({ name: "semaphore" })])
+      for (const value of [undefined, null, "2", [2], true, 2n, Symbol("2")] as ReadonlyArray<unknown>) {
+        yield* refused(joint.withPermits(value as never)(Effect.void), "permits", value)
+        yield* refused(joint.withPermitsIfAvailable(value as never)(Effect.void), "permits", value)
+        if (value !== undefined) yield* refused(Effect.scoped(joint.acquire(value as never)), "permits", value)
+      }
+      assert.strictEqual((yield* bucket.state).tokens, 5)
+    }).pipe(Effect.provide(LocalLive))
+  )
 })
 
 describe("options of what is used with limiters", () => {
@@ -324,6 +337,38 @@ describe("options of what is used with limiters", () => {
     retryAfter({ times: Number.POSITIVE_INFINITY })
     Limiter.all([{ limiter, permits: undefined, wait: undefined }])
     Effect.runSync(Effect.provide(Effect.void, Observation.layer({ byKey: undefined, lookEvery: "Infinity" })))
+  })
+
+  const semaphore = Effect.runSync(Semaphore.make({ name: "semaphore" }).pipe(Effect.provide(LocalLive)))
+  const keyed = Effect.runSync(TokenBucket.makeKeyed({ name: "keyed" }).pipe(Effect.provide(LocalLive)))
+  const joint = Limiter.all([limiter, semaphore])
+
+  const breaks = (use: () => unknown, field: string, value: unknown) => {
+    const error = thrownBy(use)
+    assert.instanceOf(error, InvalidOptions, String(value))
+    assert.deepInclude({ ...(error as InvalidOptions) }, { field, value })
+  }
+
+  it("come with a limiter that suits them", () => {
+    const noLimiters = [undefined, null, 5, "limiter", [limiter], {}, { name: "limiter" }]
+    for (const none of [...noLimiters, semaphore, joint, keyed]) {
+      breaks(() => throttle(Stream.empty, none as never), "limiter", none)
+    }
+    for (const none of [...noLimiters, keyed]) {
+      breaks(() => mapWithPermit(Stream.empty, none as never, Effect.succeed), "limiter", none)
+    }
+    for (const none of noLimiters) breaks(() => limitRequests(none as never), "limiter", none)
+    for (const none of [...noLimiters, joint]) breaks(() => rateLimit(none as never), "limiter", none)
+    breaks(() => limitRequests(limiter, null as never), "options", null)
+  })
+
+  it("come with a function where one is to be called", () => {
+    for (const none of [undefined, null, "f", {}, Effect.void]) {
+      breaks(() => mapWithPermit(Stream.empty, limiter, none as never), "f", none)
+      for (const one of [limiter, semaphore, joint]) breaks(() => one.wrap(none as never), "f", none)
+      breaks(() => keyed.wrap(none as never, String), "f", none)
+      breaks(() => keyed.wrap(Effect.succeed, none as never), "key", none)
+    }
   })
 
   it("of Limiter.all are told if they are no limiters", () => {

@@ -23,6 +23,7 @@ import { limiterIdentity } from "./limiterKeys.ts"
 import { member } from "./memberLimiter.ts"
 import { actualArgument, type BucketConfig, durationArgument, durationOf, tokensArgument, tokensOf } from "./options.ts"
 import { fiberMicros } from "./time.ts"
+import { wrapWith } from "./wrapWith.ts"
 
 /** A store's answer to a request, and whether it knew the bucket with other options. */
 export interface Answer {
@@ -370,10 +371,7 @@ export const makeBucketLimiter = (
     acquire,
     reserve,
     pause,
-    wrap:
-      (f) =>
-      (...args) =>
-        withPermit(Effect.suspend(() => f(...args))),
+    wrap: wrapWith<TokenBucketError>(name, withPermit),
     state: look(config.tokensToConsume),
     stateFor: (n) => Effect.flatMap(units(n), look),
     reset: store.reset

@@ -8,7 +8,7 @@ import * as Fiber from "effect/Fiber"
 import * as Result from "effect/Result"
 import * as Scope from "effect/Scope"
 import { type BackendError, InvalidOptions, MaxSleepExceeded, NoTokensAvailable, type PermitLost } from "../Errors.ts"
-import type { AnyLimiter, JointLimiter, JointMember } from "../Limiter.ts"
+import type { AnyLimiter, JointLimiter, JointMember, LimiterError } from "../Limiter.ts"
 import type { SemaphoreState } from "../Semaphore.ts"
 import type { TokenBucketState } from "../TokenBucket.ts"
 import { maxSpan } from "./bucket.ts"
@@ -26,6 +26,7 @@ import { durationOf, invalidPermits, isRecord, type JointMemberConfig, jointMemb
 import type { Grant, SemaphoreMember } from "./semaphoreLimiter.ts"
 import { fiberMicros, monotonicMicros, until } from "./time.ts"
 import { watchedOf } from "./watchedLimiter.ts"
+import { wrapWith } from "./wrapWith.ts"
 
 /** What work takes of one semaphore. */
 interface SemaphorePart {
@@ -128,6 +129,10 @@ export const makeJointLimiter = <const Members extends ReadonlyArray<JointMember
   const waiters = (isAtomic ? buckets[0]?.waiters : undefined) ?? new BucketWaiters()
 
   const needOf = (n: number): Result.Result<Need, InvalidOptions> => {
+    // Whatever is multiplied becomes a number, of whose value nobody has said anything.
+    if (typeof n !== "number") {
+      return Result.fail(new InvalidOptions({ name, field: "permits", value: n, rule: "a number" }))
+    }
     const buckets: Array<BucketPart> = []
     const semaphores: Array<SemaphorePart> = []
     for (const { member, permits, mayWait } of entries) {
@@ -323,10 +328,7 @@ export const makeJointLimiter = <const Members extends ReadonlyArray<JointMember
     withPermits,
     withPermitsIfAvailable,
     acquire,
-    wrap:
-      (f) =>
-      (...args) =>
-        withPermit(Effect.suspend(() => f(...args))),
+    wrap: wrapWith<LimiterError<Joint>>(name, withPermit),
     state: Effect.forEach(entries, stateOf, { concurrency: "unbounded" }),
     pause: (duration) =>
       Effect.forEach(

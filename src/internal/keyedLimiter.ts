@@ -5,7 +5,7 @@ import * as Effect from "effect/Effect"
 import * as Result from "effect/Result"
 import { InvalidOptions, type LimiterKind } from "../Errors.ts"
 import type { KeyedLimiter, Limiter, Permit } from "../Limiter.ts"
-import { type Identity, maxNameLength, utf8Length } from "./options.ts"
+import { functionArgument, type Identity, maxNameLength, utf8Length } from "./options.ts"
 
 /**
  * The names of the limiters of a definition: `name[key]`. The first bracket ends the name, whose own are escaped, so that
@@ -60,13 +60,15 @@ export const keyedVerbs = <E, Held, P extends Permit, S, L extends Keyable<E, He
     withPermitsIfAvailable: (key, n) => (effect) =>
       Effect.flatMap(forKey(key), (limiter) => limiter.withPermitsIfAvailable(n)(effect)),
     acquire: (key, n) => Effect.flatMap(forKey(key), (limiter) => limiter.acquire(n)),
-    wrap:
-      (f, key) =>
-      (...args) =>
+    wrap: (f, key) => {
+      Result.getOrThrow(functionArgument(name, "f", f))
+      Result.getOrThrow(functionArgument(name, "key", key))
+      return (...args) =>
         Effect.flatMap(
           Effect.suspend(() => forKey(key(...args))),
           (limiter) => limiter.withPermit(Effect.suspend(() => f(...args)))
-        ),
+        )
+    },
     state: (key) => Effect.flatMap(forKey(key), (limiter) => limiter.state),
     reset: (key) => Effect.flatMap(forKey(key), (limiter) => limiter.reset)
   }

@@ -6,6 +6,7 @@ import * as Exit from "effect/Exit"
 import type * as Scope from "effect/Scope"
 import type { Limiter, Permit } from "../Limiter.ts"
 import { type ObservedRequest, observeRequest, type Watch } from "./observedRequest.ts"
+import { wrapWith } from "./wrapWith.ts"
 
 type Verb = "withPermit" | "withPermits" | "withPermitsIfAvailable" | "acquire" | "wrap"
 
@@ -64,9 +65,6 @@ export const observedVerbs = <E, Held, P extends Permit, S>(
           return undefined
         }
       ),
-    wrap:
-      (f) =>
-      (...args) =>
-        withPermit(Effect.suspend(() => f(...args)))
+    wrap: wrapWith<E | Held>(limiter.name, withPermit)
   }
 }

@@ -25,6 +25,8 @@ const maxTokens = maxAmount / unitsPerToken
 /** Of a limiter's name, in UTF-8 bytes. */
 export const maxNameLength = 512
 
+const functionRule = "a function"
+
 const nameRule = `a non-empty string of at most ${maxNameLength} UTF-8 bytes`
 
 const encoder = new TextEncoder()
@@ -134,7 +136,7 @@ class Reader {
     const value = this.options[field]
     return value === undefined || typeof value === "function"
       ? (value as F | undefined)
-      : this.fail(field, value, "a function")
+      : this.fail(field, value, functionRule)
   }
 
   literal<A extends string>(field: string, fallback: A, allowed: ReadonlyArray<A>): A {
@@ -382,6 +384,20 @@ export const observationConfig = (options: unknown): Result.Result<ObservationCo
 
 const durationRule = "a duration of at least 0"
 
+/** The name of a limiter that is passed to a function: one of which `isSuch` is true. */
+const limiterName = (
+  user: string,
+  limiter: unknown,
+  rule: string,
+  isSuch: (limiter: Record<string, unknown>) => boolean = () => true
+): string => {
+  const { name, withPermit } = isRecord(limiter) ? limiter : {}
+  if (typeof name === "string" && typeof withPermit === "function" && isSuch(limiter as never)) return name
+  throw new Broken(new InvalidOptions({ name: user, field: "limiter", value: limiter, rule }))
+}
+
+const isKeyed = (limiter: object): boolean => "forKey" in limiter
+
 const limitRequestsFields = ["key", "cost", "maxPause"] satisfies ReadonlyArray<keyof LimitRequestsOptions>
 
 /** How requests of an HTTP client are limited. */
@@ -391,11 +407,11 @@ export interface LimitRequestsConfig extends Pick<LimitRequestsOptions, "key" | 
 
 /** Check the options of an HTTP client that this limiter limits. */
 export const limitRequestsConfig = (
-  name: string,
+  limiter: unknown,
   options: unknown
 ): Result.Result<LimitRequestsConfig, InvalidOptions> =>
   read(() => {
-    const reader = new Reader(options, limitRequestsFields, name)
+    const reader = new Reader(options, limitRequestsFields, limiterName("limitRequests", limiter, "a limiter"))
     return {
       key: reader.callback<NonNullable<LimitRequestsOptions["key"]>>("key"),
       cost: reader.callback<NonNullable<LimitRequestsOptions["cost"]>>("cost"),
@@ -415,8 +431,9 @@ export interface RateLimitConfig extends Pick<RateLimitOptions, "key" | "cost"> 
 }
 
 /** Check the options of HTTP routes that this limiter limits. */
-export const rateLimitConfig = (name: string, options: unknown): Result.Result<RateLimitConfig, InvalidOptions> =>
+export const rateLimitConfig = (limiter: unknown, options: unknown): Result.Result<RateLimitConfig, InvalidOptions> =>
   read(() => {
+    const name = limiterName("rateLimit", limiter, "a token bucket or a semaphore", ({ kind }) => kind !== "Joint")
     const reader = new Reader(options, rateLimitFields, name)
     return {
       key: reader.callback<NonNullable<RateLimitOptions["key"]>>("key"),
@@ -428,8 +445,11 @@ export const rateLimitConfig = (name: string, options: unknown): Result.Result<R
   })
 
 /** Check the options of a stream that this limiter throttles; `cost` is of its elements' type. */
-export const throttleConfig = (name: string, options: unknown): Result.Result<void, InvalidOptions> =>
-  read(() => void new Reader(options, ["cost"], name).callback("cost"))
+export const throttleConfig = (limiter: unknown, options: unknown): Result.Result<void, InvalidOptions> =>
+  read(() => {
+    const isBucket = (one: Record<string, unknown>) => one["kind"] === "TokenBucket" && !isKeyed(one)
+    new Reader(options, ["cost"], limiterName("throttle", limiter, "a token bucket", isBucket)).callback("cost")
+  })
 
 const mapWithPermitFields = ["concurrency", "unordered", "cost"] satisfies ReadonlyArray<
   keyof MapWithPermitOptions | "cost"
@@ -443,11 +463,15 @@ export interface MapWithPermitConfig {
 
 /** Check the options of a stream that is worked on with permits of this limiter; `cost` is of its elements' type. */
 export const mapWithPermitConfig = (
-  name: string,
+  limiter: unknown,
+  f: unknown,
   options: unknown
 ): Result.Result<MapWithPermitConfig, InvalidOptions> =>
   read(() => {
+    const rule = "a limiter, or that of one key"
+    const name = limiterName("mapWithPermit", limiter, rule, (one) => !isKeyed(one))
     const reader = new Reader(options, mapWithPermitFields, name)
+    if (typeof f !== "function") reader.fail("f", f, functionRule)
     reader.callback("cost")
     return {
       concurrency: reader.number("concurrency", 16, "a number of at least 1", (n) => n >= 1),
@@ -517,6 +541,12 @@ export const actualArgument = (name: string, value: unknown): Result.Result<numb
   typeof value === "number" && value >= 0 && value <= maxTokens
     ? Result.succeed(costOf(value))
     : Result.fail(new InvalidOptions({ name, field: "actual", value, rule: `a number from 0 to ${maxTokens}` }))
+
+/** Check what is going to be called. */
+export const functionArgument = (name: string, field: string, value: unknown): Result.Result<void, InvalidOptions> =>
+  typeof value === "function"
+    ? Result.void
+    : Result.fail(new InvalidOptions({ name, field, value, rule: functionRule }))
 
 /** Check for how long something is to last; gives microseconds. */
 export const durationArgument = (

@@ -16,6 +16,7 @@ import { tell } from "./handover.ts"
 import { limiterIdentity } from "./limiterKeys.ts"
 import { member } from "./memberLimiter.ts"
 import { capacityArgument, durationOf, invalidPermits, permitsArgument, type SemaphoreConfig } from "./options.ts"
+import { wrapWith } from "./wrapWith.ts"
 
 /** Permits that this process holds. */
 export interface Grant {
@@ -243,10 +244,7 @@ export const makeSemaphoreLimiter = (
     },
     acquire,
     resize: (n) => Effect.flatMap(Effect.fromResult(capacityArgument(name, n)), store.resize),
-    wrap:
-      (f) =>
-      (...args) =>
-        withPermit(Effect.suspend(() => f(...args))),
+    wrap: wrapWith<SemaphoreError | PermitLost>(name, withPermit),
     state: store.look,
     reset: store.reset
   }

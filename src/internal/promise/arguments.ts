@@ -3,7 +3,7 @@
  */
 import * as Result from "effect/Result"
 import { InvalidOptions } from "../../Errors.ts"
-import { durationArgument } from "../options.ts"
+import { durationArgument, functionArgument, isRecord } from "../options.ts"
 import { atCaller } from "./callerStack.ts"
 
 /** How many permits or tokens are asked for, if that was said, and by what the request can be stopped. */
@@ -24,11 +24,11 @@ const fieldsOf = <Field extends string>(
   known: ReadonlyArray<Field>,
   rule = `an object with ${known.join(" and ")}`
 ): { readonly [_ in Field]?: unknown } => {
-  if (typeof options !== "object" || options === null) throw invalid(name, "options", options, rule)
+  if (!isRecord(options)) throw invalid(name, "options", options, rule)
   for (const [field, value] of Object.entries(options)) {
     if (!known.some((one) => one === field)) throw invalid(name, field, value, `one of the options ${known.join(", ")}`)
   }
-  return options
+  return options as { readonly [_ in Field]?: unknown }
 }
 
 const signalFrom = (name: string, signal: unknown): AbortSignal | undefined => {
@@ -63,7 +63,7 @@ export const timeoutOf = (name: string, options: unknown): number => {
 }
 
 export const checkFunction = (name: string, field: string, value: unknown): void => {
-  if (typeof value !== "function") throw invalid(name, field, value, "a function")
+  checked(functionArgument(name, field, value))
 }
 
 /** What was found good, or the error thrown. */

@@ -82,7 +82,8 @@ export class NoTokensAvailable extends Schema.TaggedError<NoTokensAvailable>("st
 }
 
 /**
- * An option or argument breaks its rule. `field` is the argument, `value` what was passed, `rule` what is allowed.
+ * An option or argument breaks its rule. `name` tells the limiter, or what else is used wrongly; `field` the argument,
+ * `value` what was passed, `rule` what is allowed.
  */
 export class InvalidOptions extends Schema.TaggedError<InvalidOptions>("steindamm/InvalidOptions")("InvalidOptions", {
   name: Schema.String,
@@ -91,7 +92,8 @@ export class InvalidOptions extends Schema.TaggedError<InvalidOptions>("steindam
   rule: Schema.String
 }) {
   override get message(): string {
-    return `Invalid ${this.field} for limiter "${cut(this.name)}": ${show(this.value)} (must be ${this.rule})`
+    const whose = this.name === "" ? "" : ` for "${cut(this.name)}"`
+    return `Invalid ${this.field}${whose}: ${show(this.value)} (must be ${this.rule})`
   }
 
   override [NodeInspectSymbol](): Error {

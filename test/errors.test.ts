@@ -1,5 +1,5 @@
 import { inspect } from "node:util"
-import { Duration } from "effect"
+import { Duration, Redacted } from "effect"
 import { BackendError, InvalidOptions, MaxSleepExceeded, NoTokensAvailable, PermitLost } from "steindamm"
 import { assert, describe, it } from "vitest"
 
@@ -39,7 +39,9 @@ describe("the message of InvalidOptions", () => {
     new InvalidOptions({ name: "api", field: "capacity", value, rule: "a number" }).message
 
   it("shows values that are short", () => {
-    assert.include(messageOf("5"), `: "5" (must be a number)`)
+    assert.strictEqual(messageOf("5"), `Invalid capacity for "api": "5" (must be a number)`)
+    const unnamed = new InvalidOptions({ name: "", field: "name", value: undefined, rule: "a string" })
+    assert.strictEqual(unnamed.message, "Invalid name: undefined (must be a string)")
     assert.include(messageOf(Number.NaN), ": NaN (")
     assert.include(messageOf(Duration.seconds(5)), ": 5s (")
     assert.include(messageOf(Symbol("five")), ": Symbol(five) (")
@@ -56,6 +58,7 @@ describe("the message of InvalidOptions", () => {
       ": [object Function] ("
     )
     assert.include(messageOf({ password: "secret" }), ": [object Object] (")
+    assert.include(messageOf(Redacted.make("secret")), ": <redacted> (")
   })
 })
 

@@ -128,7 +128,8 @@ export class PermitLost extends Schema.TaggedError<PermitLost>("steindamm/Permit
  * slot now · `WrongNode`: another node serves the slot · `Busy`: another script blocks the server · `Misconfigured`:
  * the server refuses writes (`MISCONF`, `NOREPLICAS`) · `OutOfMemory`: `maxmemory` is reached · `WrongType`: something
  * else lives under our key · `Unauthorized`: credentials or ACL · `Script`: the script itself failed · `Closed`: the
- * layer or limiter is closed · `NotInstalled`: there is no ioredis to connect with · `Unknown`: none of these.
+ * layer or limiter is closed · `NotInstalled`: there is no ioredis to connect with · `Unknown`: none of these, as the
+ * cause tells.
  */
 export type BackendErrorReason = typeof BackendErrorReason.Type
 

@@ -200,7 +200,7 @@ export class RedisClient extends Context.Service<
 
   /**
    * As `layer`, with options any of which may be a `Config`. By default the URL is that of the variable `REDIS_URL`, and
-   * without that `redis://localhost:6379`.
+   * without that `redis://localhost:6379`. Fails with `ConfigError` if what is to be read is missing.
    *
    * @example
    * ```ts
@@ -230,7 +230,8 @@ export class RedisClient extends Context.Service<
    *
    * The calls of limiters go over connections of their own, with the client's address and credentials: ioredis would by
    * default run a call again after a reconnection, and a connection that falls silent has to be dropped, neither of
-   * which is for the app's commands to suffer. The client's ioredis `keyPrefix` comes before ours.
+   * which is for the app's commands to suffer. The client's ioredis `keyPrefix` comes before ours. Fails with
+   * `InvalidOptions` if it is no client of ioredis, or a setting is wrong.
    *
    * @example
    * ```ts

@@ -120,7 +120,8 @@ const isSecret = (field: string): boolean => /pass|user/i.test(field)
 const wrongIn = (table: Readonly<Record<string, keyof typeof kinds>>, options: object): WrongOption | undefined => {
   for (const [field, value] of Object.entries(options)) {
     if (!Object.hasOwn(table, field)) {
-      return { field, value: Redacted.make(value), rule: "an option of RedisClient or of ioredis" }
+      const rule = "an option of RedisClient, or one of ioredis that belongs here"
+      return { field, value: Redacted.make(value), rule }
     }
     const { rule, holds } = kinds[table[field] ?? "any"]
     if (value !== undefined && !holds(value)) {

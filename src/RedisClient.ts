@@ -321,7 +321,7 @@ const templateOf = (options: RedisClientOptions): Effect.Effect<Redis | Cluster,
   if (options.nodes !== undefined) {
     const { nodes, url: _, keyPrefix: __, replyTimeout: ___, redisOptions = {}, ...clusterOptions } = options
     if (!Array.isArray(nodes) || nodes.length === 0) {
-      return invalid("nodes", nodes, "an array of at least one node of the cluster")
+      return invalid("nodes", withoutCredentials(nodes), "an array of at least one node of the cluster")
     }
     for (const node of nodes as ReadonlyArray<unknown>) {
       if (!isClusterNode(node)) return invalid("nodes", withoutCredentials(node), "URLs, ports or { host, port }")

@@ -396,7 +396,7 @@ describe("options", () => {
         ["url", RedisClient.layer({ url: "redis://user:secret@localhost/staging" })],
         ["url", RedisClient.layer({ url: 6379 as never })],
         ["nodes", RedisClient.layer({ nodes: [] })],
-        ["nodes", RedisClient.layer({ nodes: "redis://localhost" as never })],
+        ["nodes", RedisClient.layer({ nodes: "redis://:secret@localhost" as never })],
         ["nodes", RedisClient.layer({ nodes: ["redis://localhost", "http://user:secret@localhost"] })],
         ["nodes", RedisClient.layer({ nodes: [undefined as never] })],
         ["client", RedisClient.fromClient("redis://localhost" as never)],

@@ -11,6 +11,7 @@ import { freshKeyPrefix } from "./support/keyPrefix.ts"
 import { startProxy } from "./support/proxy.ts"
 import { count, keyOf, quiet, reasonOf, run, script } from "./support/redisRun.ts"
 import { connect, until as eventually, startCluster, startServer } from "./support/servers.ts"
+import { firstUncaught } from "./support/uncaught.ts"
 
 type RedisLayer = Layer.Layer<RedisClient | EffectRedis.Redis, unknown>
 
@@ -166,6 +167,28 @@ describe.each(modes)("push messages on %s", (_mode, layer) => {
       const channel = yield* keyOf("short")
       yield* Effect.scoped(Effect.flatMap(listen(channel), ({ established }) => established))
       yield* eventually(Effect.map(publishTo(channel, "unheard"), (receivers) => receivers === 0))
+    }).pipe(Effect.provide(layer()))
+  )
+
+  it.live("arrive at the others when a subscriber throws, and at all of them afterwards", () =>
+    Effect.gen(function* () {
+      const uncaught = yield* firstUncaught
+      const channel = yield* keyOf("thrown at")
+      const mistake = new Error("a subscriber's mistake")
+      const redis = yield* RedisClient
+      yield* redis.subscribe(channel, {
+        onMessage: () => {
+          throw mistake
+        },
+        onEstablished: () => {}
+      })
+      const { established, message } = yield* listen(channel)
+      yield* established
+      for (const sent of ["one", "two"]) {
+        yield* publishTo(channel, sent)
+        assert.strictEqual(yield* message, sent)
+      }
+      assert.strictEqual(yield* uncaught, mistake)
     }).pipe(Effect.provide(layer()))
   )
 

@@ -5,6 +5,7 @@
  * message must know: what was published in the meantime is gone.
  */
 import type { Cluster, Redis } from "ioredis"
+import { tell } from "./handover.ts"
 import { keySlot } from "./keySlot.ts"
 import { type ConnectionSettings, isCluster, plainOptions, type RedisConnection } from "./redisConnection.ts"
 
@@ -134,11 +135,11 @@ class Listeners {
   }
 
   readonly onMessage = (channel: string, message: string): void => {
-    for (const { onMessage } of this.byChannel.get(channel) ?? []) onMessage(message)
+    for (const { onMessage } of this.byChannel.get(channel) ?? []) tell(onMessage, message)
   }
 
   readonly onEstablished = (channel: string): void => {
-    for (const { onEstablished } of this.byChannel.get(channel) ?? []) onEstablished()
+    for (const { onEstablished } of this.byChannel.get(channel) ?? []) tell(onEstablished, undefined)
   }
 }
 

@@ -3,10 +3,11 @@
  * millisecond by millisecond and exactly; over Redis on the real clock, give or take a tolerance and what timers are late.
  */
 import { assert, it } from "@effect/vitest"
-import { Clock, Deferred, Effect, Fiber, type Layer } from "effect"
+import { Clock, Effect, Fiber, type Layer } from "effect"
 import type { InvalidOptions, Semaphore, TokenBucket } from "steindamm"
 import { driven } from "../support/driven.ts"
 import { lateness } from "../support/lateness.ts"
+import { firstUncaught } from "../support/uncaught.ts"
 
 export interface Backend {
   readonly label: string
@@ -79,25 +80,12 @@ export const eventually = <A, E, R>(
  */
 export const outliveMistake = <A, E>(fibers: ReadonlyArray<Fiber.Fiber<A, E>>): Effect.Effect<void, E> =>
   Effect.gen(function* () {
-    const uncaught = yield* Deferred.make<unknown>()
-    yield* Effect.acquireRelease(
-      Effect.sync(() => {
-        const others = process.rawListeners("uncaughtException") as Array<(error: unknown) => void>
-        process.removeAllListeners("uncaughtException")
-        process.on("uncaughtException", (error) => Deferred.doneUnsafe(uncaught, Effect.succeed(error)))
-        return others
-      }),
-      (others) =>
-        Effect.sync(() => {
-          process.removeAllListeners("uncaughtException")
-          for (const listener of others) process.on("uncaughtException", listener)
-        })
-    )
+    const uncaught = yield* firstUncaught
     const [first, ...others] = fibers.filter((fiber) => fiber.pollUnsafe() === undefined)
     const mistake = new Error("a mistake of who watches")
     first?.addObserver(() => {
       throw mistake
     })
     yield* Fiber.joinAll(others)
-    assert.strictEqual(yield* Deferred.await(uncaught), mistake)
+    assert.strictEqual(yield* uncaught, mistake)
   }).pipe(Effect.scoped)

@@ -49,9 +49,17 @@ export class MaxSleepExceeded extends Schema.TaggedError<MaxSleepExceeded>("stei
   override get message(): string {
     const limiter = `${noun[this.kind]} "${this.name}"`
     const allowed = inWords(this.maxSleep)
-    return this.requiredSleep === undefined
-      ? `No permit of ${limiter} came free within maxSleep (${allowed}): try again later, or raise maxSleep or capacity`
-      : `A request to ${limiter} would have to sleep ${inWords(this.requiredSleep)}, and maxSleep is ${allowed}: try again after that time, or raise maxSleep`
+    // Of several limiters that decide as one, some may not be waited for.
+    const isTry = Duration.isZero(this.maxSleep)
+    if (this.requiredSleep === undefined) {
+      return isTry
+        ? `No permit of ${limiter} is free, and none may be waited for: try again later, or raise capacity`
+        : `No permit of ${limiter} came free within maxSleep (${allowed}): try again later, or raise maxSleep or capacity`
+    }
+    const required = `A request to ${limiter} would have to sleep ${inWords(this.requiredSleep)}`
+    return isTry
+      ? `${required}, and may not: try again after that time`
+      : `${required}, and maxSleep is ${allowed}: try again after that time, or raise maxSleep`
   }
 
   override [NodeInspectSymbol](): Error {
@@ -162,7 +170,7 @@ const advice: Record<BackendErrorReason, string> = {
   WrongNode: "does not serve this limiter's slot: connect to it as a cluster, by its nodes",
   Busy: "is blocked by a long script: find and kill it",
   Misconfigured: "refuses writes: check its persistence and replication",
-  OutOfMemory: "has reached maxmemory: raise it, or evict what is not needed",
+  OutOfMemory: "has reached maxmemory: raise it, or delete what is not needed",
   WrongType: "holds something else under this limiter's key: choose another keyPrefix or name",
   Unauthorized: "refuses these credentials: check user, password and ACL",
   Script: "failed to run the limiter's script: this is a bug, please report it",

@@ -66,4 +66,13 @@ describe("the message of MaxSleepExceeded", () => {
   it("tells waits to the millisecond, rounded up", () => {
     assert.include(errors[2]?.message, "sleep 1s 501ms, and maxSleep is 100ms")
   })
+
+  it("advises nobody to raise maxSleep where it doesn't count, for work may not wait at all", () => {
+    const refused = { name: "api", maxSleep: Duration.zero }
+    const bucket = new MaxSleepExceeded({ ...refused, kind: "TokenBucket", requiredSleep: Duration.seconds(1) })
+    assert.include(bucket.message, "would have to sleep 1s, and may not")
+    const semaphore = new MaxSleepExceeded({ ...refused, kind: "Semaphore" })
+    assert.include(semaphore.message, "none may be waited for")
+    for (const { message } of [bucket, semaphore]) assert.notInclude(message, "raise maxSleep")
+  })
 })

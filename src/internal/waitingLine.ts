@@ -9,7 +9,7 @@ import { goOn } from "./handover.ts"
 import { LinkedList, type Node } from "./linkedList.ts"
 
 export interface Waiter {
-  /** On the monotonic clock, and no sooner than that of those who came before; infinity: none. */
+  /** On the monotonic clock; infinity: none. */
   readonly deadline: number
   readonly isAnswered: boolean
   /** To be called once there is an answer. */
@@ -17,7 +17,8 @@ export interface Waiter {
 }
 
 export class WaitingLine {
-  private readonly waiters = new LinkedList<Waiter>()
+  /** In each the deadlines ascend. Those who came to wait equally long fit into one, so that there are few. */
+  private readonly rows: Array<LinkedList<Waiter>> = []
   private readonly alarm = new Alarm((now) => this.endUntil(now))
 
   /** Ends with the answer or at the deadline; interrupted or not, `onEnd` is told first. */
@@ -39,24 +40,39 @@ export class WaitingLine {
   }
 
   private enter(waiter: Waiter, fiber: Fiber.Fiber<unknown, unknown>): Node<Waiter> | undefined {
-    if (waiter.deadline === Number.POSITIVE_INFINITY) return undefined
-    const place = this.waiters.add(waiter)
-    this.alarm.set(waiter.deadline, fiber)
+    const { deadline } = waiter
+    if (deadline === Number.POSITIVE_INFINITY) return undefined
+    const place = this.rowFor(deadline).add(waiter)
+    this.alarm.set(deadline, fiber)
     return place
   }
 
+  private rowFor(deadline: number): LinkedList<Waiter> {
+    for (const row of this.rows) if (row.last === undefined || row.last.value.deadline <= deadline) return row
+    const row = new LinkedList<Waiter>()
+    this.rows.push(row)
+    return row
+  }
+
   private leave(place: Node<Waiter>): void {
-    this.waiters.remove(place)
-    if (this.waiters.size === 0) this.alarm.clear()
+    place.list?.remove(place)
+    if (this.rows.every(({ size }) => size === 0)) this.alarm.clear()
   }
 
   /** Wakes those who have waited long enough, and tells the next deadline. */
   private endUntil(now: number): number {
-    for (let first = this.waiters.first; first !== undefined; first = this.waiters.first) {
-      if (first.value.deadline > now) return first.value.deadline
-      this.waiters.remove(first)
-      first.value.wake?.()
+    let next = Number.POSITIVE_INFINITY
+    for (const row of this.rows) {
+      for (let { first } = row; first !== undefined; first = row.first) {
+        const { deadline, wake } = first.value
+        if (deadline > now) {
+          next = Math.min(next, deadline)
+          break
+        }
+        row.remove(first)
+        wake?.()
+      }
     }
-    return Number.POSITIVE_INFINITY
+    return next
   }
 }

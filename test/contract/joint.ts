@@ -211,6 +211,24 @@ export const jointContract = (backend: Backend, isTagged: boolean): void => {
     )
 
     claim(
+      "wait no longer than the smallest maxSleep behind others who wait longer for a semaphore",
+      Effect.gen(function* () {
+        const { bucket, semaphore } = maker()
+        const taken = yield* semaphore({ capacity: 1, maxSleep: 3000 })
+        const joint = Limiter.all([yield* bucket({ maxSleep: 500 }), taken])
+        const [holder] = yield* inOrder([taken.withPermit(Effect.never)])
+        yield* eventually(taken.state, ({ held }) => held === 1)
+        const [patient] = yield* inOrder([taken.withPermit(pass)])
+        yield* eventually(taken.state, ({ waiting }) => waiting === 1)
+        const [error, elapsed] = yield* timed(Effect.flip(joint.withPermit(pass)))
+        took(elapsed, 500)
+        assert.deepInclude(error, { _tag: "MaxSleepExceeded", name: taken.name })
+        if (holder !== undefined) yield* Fiber.interrupt(holder)
+        if (patient !== undefined) yield* Fiber.join(patient)
+      })
+    )
+
+    claim(
       "have everything back when a wait for a semaphore is interrupted",
       Effect.gen(function* () {
         const { bucket, semaphore } = maker()

@@ -100,6 +100,11 @@ export class AwaySemaphores {
     const takeNow = (permits: number): StandInGrant | undefined =>
       server.isAway ? standIn().takeNow(permits, () => new StandInGrant(redis.newId(permits), permits, 0)) : undefined
 
+    const release = (grant: Grant): void => {
+      this.deputed.get(deputyKey)?.standIn.release(grant)
+      if (!(grant instanceof StandInGrant) || grant.isAdopted) redis.release(grant)
+    }
+
     const failed = (reason: BackendError["reason"], cause?: unknown) =>
       Effect.fail(new BackendError({ operation: "acquire", name, reason, cause }))
 
@@ -122,7 +127,7 @@ export class AwaySemaphores {
           const current = standIn()
           if (isTry) return fromStandIn(takeNow(permits) ?? (permits > current.limit ? "NeedsRedis" : "TimeUp"))
           const grantOf = () => new StandInGrant(redis.newId(permits), permits, this.now() - asked)
-          return Effect.flatMap(current.take(permits, deadline, grantOf, line, restore), fromStandIn)
+          return Effect.flatMap(current.take(permits, deadline, grantOf, line, restore, release), fromStandIn)
         }
         const left = deadline === Number.POSITIVE_INFINITY ? maxSpan : Math.max(0, deadline - this.now())
         this.presence.expectMessage(server)
@@ -159,10 +164,7 @@ export class AwaySemaphores {
           const deadline = maxWait === maxSpan ? Number.POSITIVE_INFINITY : asked + maxWait
           return take({ permits, asked, deadline, isTry: maxWait === 0 }, restore, onAnswer)
         }),
-      release: (grant) => {
-        this.deputed.get(deputyKey)?.standIn.release(grant)
-        if (!(grant instanceof StandInGrant) || grant.isAdopted) redis.release(grant)
-      },
+      release,
       resize: redis.resize,
       isAway: () => server.isAway,
       look,

@@ -106,12 +106,14 @@ export class SemaphoreStandIn {
     return this.queue.take({ permits, capacity: this.limit }) ? this.granted(grantOf()) : undefined
   }
 
+  /** `giveBack`: told of a grant that nobody wants any more, though Redis may know of it by then. */
   take(
     permits: number,
     deadline: number,
     grantOf: () => StandInGrant,
     line: WaitingLine,
-    restore: Restore
+    restore: Restore,
+    giveBack: (grant: StandInGrant) => void
   ): Effect.Effect<StandInGrant | NoGrant> {
     const request = new StandInRequest(permits, this.limit, deadline, () => this.granted(grantOf()))
     const place = this.waiters.add(request)
@@ -119,7 +121,7 @@ export class SemaphoreStandIn {
     const answered = line.wait(request, restore, (isInterrupted) => {
       this.waiters.remove(place)
       if (queued !== undefined) this.queue.leave(queued)
-      if (isInterrupted && request.answer instanceof StandInGrant) this.release(request.answer)
+      if (isInterrupted && request.answer instanceof StandInGrant) giveBack(request.answer)
     })
     return Effect.map(answered, () => request.answer ?? (queued === undefined ? "NeedsRedis" : "TimeUp"))
   }

@@ -1,5 +1,5 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Clock, Duration, Effect, Fiber, Layer } from "effect"
+import { Clock, Deferred, Duration, Effect, Fiber, Layer } from "effect"
 import { type BackendError, Semaphore } from "steindamm"
 import { RedisClient, RedisSemaphoreLive } from "steindamm/redis"
 import { startProxy } from "./support/proxy.ts"
@@ -288,6 +288,70 @@ describe("the semaphore over Redis", { timeout: 60_000 }, () => {
         assert.isAtLeast(elapsed, lease / 2)
         assert.isAtMost(elapsed, lease + 100)
       }).pipe(Effect.provide(RedisSemaphoreLive.pipe(Layer.provide(RedisClient.layer({ url: server.url })))))
+    })
+  )
+
+  it.live("renews and gives back while other requests of the process are refused, for there is no memory", () =>
+    Effect.gen(function* () {
+      const server = yield* startServer()
+      const client = quiet(RedisClient.layer({ url: server.url }))
+      const make = Semaphore.make({ name: "full", capacity: 1, expiry: "1 second", maxSleep: "20 seconds" })
+      const [limiter, other] = yield* Effect.forEach([1, 2], () =>
+        Effect.flatMap(Layer.build(Layer.fresh(Layer.provide(RedisSemaphoreLive, client))), (context) =>
+          Effect.provideContext(make, context)
+        )
+      )
+      if (limiter === undefined || other === undefined) return
+      const isSo = (held: number, waiting: number) =>
+        until(Effect.map(other.state, (state) => state.held === held && state.waiting === waiting))
+      const work = yield* Deferred.make<void>()
+      const fork = <A, E>(effect: Effect.Effect<A, E>) => Effect.forkChild(effect, { startImmediately: true })
+      const holder = yield* fork(limiter.withPermit(Deferred.await(work)))
+      yield* isSo(1, 0)
+      const queued = yield* fork(limiter.withPermit(Effect.void))
+      yield* isSo(1, 1)
+      yield* server.command("CONFIG", "SET", "maxmemory", 1)
+      const refused = yield* fork(limiter.withPermit(Effect.void))
+      yield* Effect.sleep("1500 millis")
+      assert.deepInclude(yield* other.state, { held: 1, waiting: 1 })
+      yield* Fiber.interrupt(queued)
+      yield* isSo(1, 0)
+      yield* Deferred.succeed(work, undefined)
+      yield* Fiber.join(holder)
+      yield* isSo(0, 0)
+      assert.isUndefined(refused.pollUnsafe())
+      yield* server.command("CONFIG", "SET", "maxmemory", 0)
+      yield* Fiber.join(refused)
+    })
+  )
+
+  it.live("keeps a lease while one crowd waits and another asks, over a slow network", () =>
+    Effect.gen(function* () {
+      const server = yield* startServer()
+      const proxy = yield* startProxy(server)
+      yield* Effect.gen(function* () {
+        const options = { capacity: 1, expiry: "3 seconds", maxSleep: "1 minute" } as const
+        const limiter = yield* Semaphore.make({ name: "crowded", ...options })
+        // Calls take as many: fifty, one after the other.
+        const crowd = Effect.forkChild(
+          Effect.forEach(Array.from({ length: 50 * 128 }), () => limiter.withPermit(Effect.void), {
+            concurrency: "unbounded",
+            discard: true
+          })
+        )
+        const work = yield* Deferred.make<void>()
+        const holder = yield* Effect.forkChild(limiter.withPermit(Deferred.await(work)), { startImmediately: true })
+        yield* until(Effect.map(limiter.state, ({ held }) => held === 1))
+        const waiting = yield* crowd
+        yield* until(Effect.map(limiter.state, (state) => state.waiting === 50 * 128))
+        proxy.latency = 50
+        const asking = yield* crowd
+        yield* Effect.raceFirst(Effect.sleep("4500 millis"), Fiber.join(holder))
+        yield* Deferred.succeed(work, undefined)
+        yield* Fiber.join(holder)
+        proxy.latency = 0
+        yield* Fiber.interruptAll([waiting, asking])
+      }).pipe(Effect.provide(RedisSemaphoreLive.pipe(Layer.provide(RedisClient.layer({ url: proxy.url })))))
     })
   )
 

@@ -185,8 +185,15 @@ class RemoteSemaphore {
   private readonly around: Surroundings
   /** Where order matters: a place is left only after it was asked for. */
   private readonly lane: Lane<Request>
+  /**
+   * For leases, which end: they don't wait for a crowd that asks, nor for a request that Redis has no memory for. Those of
+   * holders go first.
+   */
+  private readonly renewals: Lane<Request>
   /** For permits on their way home, for which somebody waits elsewhere: they don't wait for calls on their way. */
   private readonly homes: ReadonlyArray<Lane<Request>>
+  /** What comes home may go by any of these, unless permits are still being asked for. */
+  private readonly ways: ReadonlyArray<Lane<Request>>
   private readonly lanes: ReadonlyArray<Lane<Request>>
   /** Everyone here who waits or holds. */
   private readonly places = new Register<Place>()
@@ -226,7 +233,9 @@ class RemoteSemaphore {
     }
     this.lane = new Lane(traffic)
     this.homes = Array.from({ length: waysHome }, () => new Lane(traffic))
-    this.lanes = [this.lane, ...this.homes]
+    this.ways = [this.lane, ...this.homes]
+    this.renewals = new Lane(traffic)
+    this.lanes = [...this.ways, this.renewals]
   }
 
   private now(): number {
@@ -279,12 +288,13 @@ class RemoteSemaphore {
     words: Words | ((now: number) => Words),
     wait: number,
     lane = this.lane,
-    undo?: (result: SemaphoreResult) => void
+    undo?: (result: SemaphoreResult) => void,
+    isAhead = false
   ): Request {
     const encode = typeof words === "function" ? words : () => words
     const deadline = wait < maxSpan ? this.now() + wait : Number.POSITIVE_INFINITY
     const request = new Request(operation, encode, deadline, undo)
-    if (lane.add(request)) this.busyLanes++
+    if (lane.add(request, isAhead)) this.busyLanes++
     this.around.lookAt(request.deadline)
     return request
   }
@@ -484,14 +494,15 @@ class RemoteSemaphore {
   /** Stops waiting, or holding. Redis is told in the background until the lease would be over anyway. */
   release(id: string, lease: number): void {
     const place = this.places.get(id)
+    let way: Lane<Request> | undefined = this.lane
     if (place !== undefined) {
       if (place.request?.isOver === false) place.request.abandon()
+      else way = this.ways.find((lane) => !lane.isBusy) ?? this.homes[0]
       this.leave(place)
     }
     this.lastUsed = this.now()
-    const wasHeld = this.unreleased.delete(id) && !place?.isReclaiming
-    const way = wasHeld ? this.lanes.find((lane) => !lane.isBusy) : this.lane
-    this.send("release", ["release", id], lease, way ?? this.homes[0])
+    this.unreleased.delete(id)
+    this.send("release", ["release", id], lease, way)
   }
 
   /** Redis doesn't vouch for the permits any more. They are not released before the work has stopped. */
@@ -519,7 +530,7 @@ class RemoteSemaphore {
     if (place.isAsking) return
     place.isAsking = true
     const { id } = place
-    const request = this.send("keep", () => ["keep", id, place.lease, place.fence], place.lease)
+    const request = this.sendKeep(place, this.renewals)
     request.onAnswer((exit) => {
       if (this.places.get(id) !== place) return
       place.isAsking = false
@@ -532,6 +543,12 @@ class RemoteSemaphore {
       } else if (answer === "queued") this.queued(place, value, since, request.sent)
       else if (answer === "unknown") this.missing(place)
     })
+  }
+
+  private sendKeep(place: Place, lane: Lane<Request>): Request {
+    const { id } = place
+    const isHeld = place.grant !== undefined
+    return this.send("keep", () => ["keep", id, place.lease, place.fence], place.lease, lane, undefined, isHeld)
   }
 
   /** Redis knows nothing of the place any more. */
@@ -587,7 +604,7 @@ class RemoteSemaphore {
     if (place.isReclaiming) return
     place.isReclaiming = true
     const { id } = place
-    this.send("keep", () => ["keep", id, place.lease, place.fence], place.lease)
+    this.sendKeep(place, this.lane)
     const request = this.sendAcquire(place, "reclaim", () => -1, maxSpan)
     request.onAnswer((exit) => {
       place.isReclaiming = false

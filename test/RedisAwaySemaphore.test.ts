@@ -2,7 +2,10 @@ import { assert, describe, it } from "@effect/vitest"
 import { Deferred, Effect, Exit, Fiber, Layer, Option, References, Scope } from "effect"
 import { Semaphore, type SemaphoreLimiter, type SemaphoreOptions, type WhenAway } from "steindamm"
 import { RedisClient, redisSemaphoreLayer } from "steindamm/redis"
+import { semaphoreScript } from "../src/internal/redisScripts.ts"
+import { type Detour, makeDetour } from "./support/detour.ts"
 import { type Fault, faults, goOn, now, stop, until, untilAway, untilBack } from "./support/redisAway.ts"
+import { quiet, run } from "./support/redisRun.ts"
 import { runSwarm, type SwarmOptions, type SwarmResult } from "./support/semaphoreSwarm.ts"
 import { type RedisServer, startServer } from "./support/servers.ts"
 
@@ -95,12 +98,14 @@ const awayAfter = 200
 
 type Options = Omit<SemaphoreOptions, "name">
 
-const makeLimiter = (server: RedisServer, options: Options) =>
+const name = "lone"
+
+const makeLimiter = (server: RedisServer, options: Options, over?: Detour) =>
   Effect.gen(function* () {
-    const client = RedisClient.layer({ url: server.url })
+    const client = over?.layer ?? RedisClient.layer({ url: server.url })
     const layer = Layer.fresh(redisSemaphoreLayer({ awayAfter }).pipe(Layer.provide(Layer.fresh(client))))
     const context = yield* Layer.build(layer)
-    return yield* Effect.provideContext(Semaphore.make({ name: "lone", ...options }), context)
+    return yield* Effect.provideContext(Semaphore.make({ name, ...options }), context)
   })
 
 /** A limiter over a server that only it uses. */
@@ -113,6 +118,31 @@ const withLimiter = <A, E>(
     const limiter = yield* makeLimiter(server, options)
     return yield* use(limiter, server)
   }).pipe(Effect.provideService(References.MinimumLogLevel, "Error"), Effect.scoped)
+
+/** A limiter with a share of everything, whose calls can be held up, and one of another process that sees what counts. */
+const withDetour = <A, E>(
+  use: (scene: {
+    readonly limiter: SemaphoreLimiter
+    readonly other: SemaphoreLimiter
+    readonly server: RedisServer
+    readonly detour: Detour
+  }) => Effect.Effect<A, E, Scope.Scope>
+) =>
+  Effect.gen(function* () {
+    const server = yield* startServer()
+    const detour = yield* makeDetour(RedisClient.layer({ url: server.url }))
+    const limiter = yield* makeLimiter(server, { capacity: 1, expiry: 1500, whenAway: { local: 1 } }, detour)
+    const other = yield* makeLimiter(server, { capacity: 1 })
+    return yield* use({ limiter, other, server, detour })
+  }).pipe(Effect.provideService(References.MinimumLogLevel, "Error"), Effect.scoped)
+
+/** As `steindamm release` does it. */
+const revoke = (server: RedisServer, id: string) =>
+  Effect.gen(function* () {
+    const { key, publishCommand } = yield* RedisClient
+    const args = ["0", "cli", "0", publishCommand, "0", "revoke", id]
+    yield* run(semaphoreScript, [key({ kind: "Semaphore", name })], { args })
+  }).pipe(Effect.provide(quiet(RedisClient.layer({ url: server.url }))))
 
 /** Work that holds permits until it is told to end. */
 const hold = (limiter: SemaphoreLimiter, permits = 1) =>
@@ -303,6 +333,41 @@ describe("a semaphore of one process that takes a share while Redis is away", { 
       })
     )
   )
+
+  for (const [how, absence] of [
+    ["under a new grant", standstill],
+    ["under its old one", restart]
+  ] as const) {
+    it.live(`lets go of a permit that is taken away while it is being counted again, ${how}`, () =>
+      withDetour(({ limiter, other, server, detour }) =>
+        Effect.gen(function* () {
+          const { leave, comeBack } = absence(limiter, server)
+          const holder = yield* hold(limiter)
+          yield* holder.begun
+          // From its first wait on, a process hears of what is taken away.
+          const waiting = yield* hold(limiter)
+          yield* untilHeld(other, 1, 1)
+          yield* Fiber.interrupt(waiting.fiber)
+          const renewal = yield* detour.holdUp("keep")
+          yield* renewal.stopped
+          yield* leave
+          yield* Effect.sleep("1500 millis")
+          const reclaiming = yield* detour.holdUp("acquire", { isReplyLost: true })
+          const back = yield* Effect.forkChild(comeBack, { startImmediately: true })
+          yield* reclaiming.stopped
+          yield* until(Effect.map(server.command("PUBSUB", "CHANNELS"), (channels) => String(channels) !== ""))
+          for (const { id } of (yield* other.state).holders) yield* revoke(server, id)
+          assert.strictEqual((yield* Effect.flip(Fiber.join(holder.fiber)))._tag, "PermitLost")
+          // A release that doesn't wait for the answer has arrived by then.
+          yield* Effect.sleep("100 millis")
+          yield* Effect.all([reclaiming.letGo, renewal.letGo], { concurrency: "unbounded" })
+          yield* Fiber.join(back)
+          yield* untilBack(limiter)
+          assert.deepInclude(yield* limiter.state, { held: 0, waiting: 0 })
+        })
+      )
+    )
+  }
 
   it.live("takes over who waits for a message from Redis that can't come, and hands over what it gave", () =>
     withLimiter({ capacity: 2, whenAway: { local: 1 } }, (limiter, server) =>

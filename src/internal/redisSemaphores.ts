@@ -211,8 +211,8 @@ class RemoteSemaphore {
   private lookAt = Number.POSITIVE_INFINITY
   private busyLanes = 0
   private onDrained: () => void = () => {}
-  /** Grants whose work has not ended, whether or not their lease has. */
-  private readonly unreleased = new Register<string>()
+  /** Those whose work has not ended, whether or not their lease has. */
+  private readonly unreleased = new Register<Place>()
   private readonly awaitingReleases = new Set<(error: BackendError) => void>()
   private lastUsed: number
 
@@ -403,7 +403,7 @@ class RemoteSemaphore {
     const { id } = place
     const request = this.sendAcquire(place, "acquire", giveUp, place.deadline - this.now())
     request.onAnswer((exit) => {
-      if (this.places.get(id) !== place) return
+      if (this.hasLeft(place, id, exit)) return
       place.isAsking = false
       if (place.grant !== undefined) return
       if (Exit.isFailure(exit)) {
@@ -437,12 +437,19 @@ class RemoteSemaphore {
     return request
   }
 
+  /** Whether nobody needs the answer any more. */
+  private hasLeft(place: Place, id: string, exit: Exit.Exit<SemaphoreResult, BackendError>): boolean {
+    if (this.places.get(id) === place) return false
+    if (Exit.isSuccess(exit)) this.undo(place, id, exit.value)
+    return true
+  }
+
   /**
    * The place was left before the answer came that it is there. It was released, but that may have been given up by then,
-   * or have arrived earlier.
+   * or have arrived earlier; unless it was lost, and its work has yet to end.
    */
   private undo(place: Place, id: string, [answer]: SemaphoreResult): void {
-    if (this.places.get(id) === place) return
+    if (this.places.get(id) === place || this.unreleased.get(id) === place) return
     if (answer === "held" || answer === "queued") this.send("release", ["release", id], place.lease)
   }
 
@@ -481,7 +488,7 @@ class RemoteSemaphore {
     place.grant = new RedisGrant(id, permits, fencingToken, now - place.asked)
     place.fence = fencingToken
     this.holders.set(place.id, place)
-    this.unreleased.set(id, id)
+    this.unreleased.set(id, place)
     this.around.lookAt(place.leaseEnd)
     place.decide(place.grant)
   }
@@ -493,7 +500,7 @@ class RemoteSemaphore {
 
   /** Stops waiting, or holding. Redis is told in the background until the lease would be over anyway. */
   release(id: string, lease: number): void {
-    const place = this.places.get(id)
+    const place = this.places.get(id) ?? this.unreleased.get(id)
     let way: Lane<Request> | undefined = this.lane
     if (place !== undefined) {
       if (place.request?.isOver === false) place.request.abandon()
@@ -507,12 +514,12 @@ class RemoteSemaphore {
 
   /** Redis doesn't vouch for the permits any more. They are not released before the work has stopped. */
   private lose(place: Place): void {
+    this.places.delete(place.id)
+    this.holders.delete(place.id)
     const { grant } = place
-    const onLost = grant?.onLost
-    this.leave(place)
     if (grant === undefined || grant.isLost) return
     grant.isLost = true
-    onLost?.()
+    grant.onLost?.()
   }
 
   // What a map held when it moved to another table stays in memory with the old one, which is collected late. So a place
@@ -532,7 +539,7 @@ class RemoteSemaphore {
     const { id } = place
     const request = this.sendKeep(place, this.renewals)
     request.onAnswer((exit) => {
-      if (this.places.get(id) !== place) return
+      if (this.hasLeft(place, id, exit)) return
       place.isAsking = false
       if (Exit.isFailure(exit)) return
       const [answer, ...values] = exit.value
@@ -547,8 +554,9 @@ class RemoteSemaphore {
 
   private sendKeep(place: Place, lane: Lane<Request>): Request {
     const { id } = place
+    const undo = (result: SemaphoreResult) => this.undo(place, id, result)
     const isHeld = place.grant !== undefined
-    return this.send("keep", () => ["keep", id, place.lease, place.fence], place.lease, lane, undefined, isHeld)
+    return this.send("keep", () => ["keep", id, place.lease, place.fence], place.lease, lane, undo, isHeld)
   }
 
   /** Redis knows nothing of the place any more. */
@@ -590,7 +598,7 @@ class RemoteSemaphore {
     this.lastUsed = place.asked
     this.add(place)
     this.holders.set(place.id, place)
-    this.unreleased.set(place.id, place.id)
+    this.unreleased.set(place.id, place)
     this.reclaim(place)
   }
 
@@ -608,7 +616,7 @@ class RemoteSemaphore {
     const request = this.sendAcquire(place, "reclaim", () => -1, maxSpan)
     request.onAnswer((exit) => {
       place.isReclaiming = false
-      if (this.places.get(id) !== place || Exit.isFailure(exit)) return
+      if (this.hasLeft(place, id, exit) || Exit.isFailure(exit)) return
       const [answer, ...values] = exit.value
       const [value = 0, since = 0] = values as ReadonlyArray<number>
       if (answer === "held") this.vouched(place, value, request.sent)
@@ -690,7 +698,8 @@ class RemoteSemaphore {
     if (place === undefined) {
       if (what === "grant") this.release(id, patience)
     } else if (what === "revoke") {
-      if (place.fence === number) this.lose(place)
+      // While it is being reclaimed, the news of its latest grant may come later.
+      if (place.grant !== undefined && number >= place.fence) this.lose(place)
     } else if (what === "grant" && place.isUnvouched) this.vouched(place, number, place.sent)
     else if (place.grant === undefined && what === "grant") {
       if (number > place.since) this.granted(place, number, place.sent)

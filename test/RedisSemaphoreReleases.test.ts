@@ -1,10 +1,11 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Deferred, Effect, Fiber, Layer } from "effect"
+import { Deferred, Effect, Exit, Fiber, Layer, Scope } from "effect"
 import { Semaphore, type SemaphoreLimiter, type SemaphoreOptions } from "steindamm"
 import { RedisClient, RedisSemaphoreLive } from "steindamm/redis"
 import { type Detour, makeDetour } from "./support/detour.ts"
+import { startProxy } from "./support/proxy.ts"
 import { quiet } from "./support/redisRun.ts"
-import { startServer } from "./support/servers.ts"
+import { startServer, until } from "./support/servers.ts"
 
 const limiterOver = (layer: Layer.Layer<RedisClient>, options: SemaphoreOptions) =>
   Effect.flatMap(Layer.build(Layer.provide(RedisSemaphoreLive, layer)), (context) =>
@@ -46,5 +47,54 @@ describe("permits that come home to Redis", { timeout: 60_000 }, () => {
 
   it.live("are not taken again by one that arrives after the lease was given up", () =>
     overtake((limiter) => Effect.map(hold(limiter), ({ fiber }) => Effect.flip(Fiber.join(fiber))))
+  )
+
+  it.live("stay there when a layer closes whose crowd has not been served yet", () =>
+    Effect.gen(function* () {
+      const server = yield* startServer()
+      const proxy = yield* startProxy(server)
+      const options = { name: "closing", capacity: 5 }
+      const other = yield* limiterOver(Layer.orDie(RedisClient.layer({ url: server.url })), options)
+      const scope = yield* Scope.make()
+      const client = Layer.orDie(RedisClient.layer({ url: proxy.url }))
+      const limiter = yield* Scope.provide(limiterOver(client, options), scope)
+      yield* limiter.withPermit(Effect.void)
+      proxy.latency = 50
+      const crowd = yield* Effect.forEach(Array.from({ length: 20 * 128 }), () =>
+        Effect.forkChild(Effect.flip(limiter.withPermit(Effect.void)), { startImmediately: true })
+      )
+      yield* until(Effect.map(other.state, ({ held }) => held === 5))
+      yield* Scope.close(scope, Exit.void)
+      yield* Fiber.interruptAll(crowd)
+      proxy.latency = 0
+      assert.deepInclude(yield* other.state, { held: 0, waiting: 0 })
+    })
+  )
+
+  it.live("are not for somebody who tries while they are on their way, when the layer closes meanwhile", () =>
+    Effect.gen(function* () {
+      const server = yield* startServer()
+      const detour = yield* makeDetour(RedisClient.layer({ url: server.url }))
+      const client = Layer.succeedContext(yield* Layer.build(detour.layer))
+      const scope = yield* Scope.make()
+      const limiter = yield* Scope.provide(limiterOver(client, { name: "closing", capacity: 2 }), scope)
+      const holder = yield* hold(limiter)
+      // By a way of its own, for another call is on its way.
+      const look = yield* detour.holdUp("look")
+      yield* Effect.forkChild(Effect.exit(limiter.state), { startImmediately: true })
+      yield* look.stopped
+      const release = yield* detour.holdUp("release")
+      yield* holder.end
+      yield* release.stopped
+      yield* look.letGo
+      const tried = yield* Effect.forkChild(Effect.exit(limiter.withPermitsIfAvailable(1)(Effect.void)), {
+        startImmediately: true
+      })
+      yield* Scope.close(scope, Exit.void)
+      const exit = yield* Fiber.join(tried)
+      const error = Exit.findErrorOption(exit)
+      assert.isTrue(error._tag === "Some" && error.value._tag === "BackendError" && error.value.reason === "Closed")
+      yield* release.letGo
+    })
   )
 })

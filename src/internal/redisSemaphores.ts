@@ -270,8 +270,8 @@ class RemoteSemaphore {
     for (const place of Array.from(this.places.values())) {
       if (place.grant !== undefined) this.lose(place)
       else {
-        this.end(place, new BackendError({ operation: "acquire", name: this.name, ...closed }))
         this.release(place.id, place.lease)
+        place.decide(new BackendError({ operation: "acquire", name: this.name, ...closed }))
       }
     }
   }
@@ -824,9 +824,9 @@ export class RedisSemaphores {
       adopt: (grant) => this.get(name, key).adopt(grant, config),
       take: (permits, maxWait, restore, onAnswer) =>
         Effect.suspend(() => {
-          if (this.isClosed) return unanswered(closed)
           const semaphore = this.get(name, key)
           const enter = Effect.suspend(() => {
+            if (this.isClosed) return unanswered(closed)
             const place = semaphore.enter(permits, config, maxWait)
             const answered = line.wait(place, restore, (isInterrupted) => {
               if (isInterrupted || place.answer === undefined) semaphore.release(place.id, place.lease)

@@ -661,6 +661,7 @@ class RemoteSemaphore {
 
   /** Does what is due; gives the next moment when something will be, or undefined if nothing is under way. */
   look(now: number): number | undefined {
+    if (this.isIdle) return undefined
     for (const place of Array.from(this.holders.values()))
       if (place.leaseEnd <= now && !place.isUnvouched) this.lapse(place)
     if (this.keepAt <= now) {
@@ -676,7 +677,6 @@ class RemoteSemaphore {
     }
     const onLate = (request: Request, why: Trouble) => this.fail(request, why)
     const overdue = Math.min(...this.lanes.map((lane) => lane.expire(onLate)))
-    if (this.isIdle) return undefined
     let next = Math.min(overdue, this.keepAt, this.lookAt)
     for (const place of this.holders.values()) if (!place.isUnvouched) next = Math.min(next, place.leaseEnd)
     return next

@@ -334,6 +334,31 @@ describe("a semaphore of one process that takes a share while Redis is away", { 
     )
   )
 
+  it.live("counts such work before anybody asks for more, though its renewal hasn't come through yet", () =>
+    withDetour(({ limiter, other, server, detour }) =>
+      Effect.gen(function* () {
+        const holder = yield* hold(limiter)
+        yield* holder.begun
+        yield* untilHeld(other, 1)
+        const { holders } = yield* other.state
+        const renewal = yield* detour.holdUp("keep")
+        yield* renewal.stopped
+        yield* stop(limiter, server)
+        const next = yield* hold(limiter)
+        yield* Effect.sleep("1500 millis")
+        yield* goOn(limiter, server)
+        yield* renewal.letGo
+        const isCounted = until(
+          Effect.map(other.state, (state) => state.holders[0]?.id === holders[0]?.id && state.waiting === 1)
+        )
+        const first = yield* Effect.raceFirst(Effect.as(isCounted, "work"), Effect.as(next.begun, "next"))
+        assert.strictEqual(first, "work")
+        yield* holder.end
+        yield* next.end
+      })
+    )
+  )
+
   for (const [how, absence] of [
     ["under a new grant", standstill],
     ["under its old one", restart]

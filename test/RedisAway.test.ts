@@ -273,6 +273,26 @@ describe("a token bucket of one process that takes a share while Redis is away",
     )
   )
 
+  it.live("lets nobody run before those whom Redis had promised tokens", () =>
+    withLimiter({ capacity: 1, refillFrequency: 20, whenAway: { local: 1 } }, (limiter, server) =>
+      Effect.gen(function* () {
+        const order: Array<number> = []
+        const ask = (index: number) =>
+          Effect.forkChild(limiter.withPermit(Effect.sync(() => order.push(index))), { startImmediately: true })
+        const promised = yield* Effect.forEach(
+          Array.from({ length: 40 }, (_, index) => index),
+          ask
+        )
+        yield* until(Effect.map(limiter.state, ({ wait }) => Duration.toMillis(wait) > 500))
+        yield* stop(limiter, server)
+        const late = yield* ask(40)
+        yield* Fiber.joinAll([...promised, late])
+        assert.strictEqual(order.at(-1), 40)
+        yield* server.resume
+      })
+    )
+  )
+
   it.live("asks Redis again for those who wait, in their order, when that is back", () =>
     withLimiter({ capacity: 10, refillFrequency: 10, whenAway: { local: 0.01 } }, (limiter, server) =>
       Effect.gen(function* () {

@@ -106,10 +106,13 @@ export class AwayBuckets {
     const server = this.presence.serverOf(redis.key)
     const deputyKey = `${whenAway === "allow" ? whenAway : "local"} ${name}`
 
-    const makeStandIn = () =>
-      whenAway === "allow"
-        ? new Unlimited(config)
-        : new Share(config, whenAway.local, server.presence.awaySince ?? this.now(), waiters.promised(name))
+    const makeStandIn = () => {
+      if (whenAway === "allow") return new Unlimited(config)
+      const promised = waiters.promised(name)
+      const now = this.now()
+      // While some wait for what Redis promised them, all that refills is what others of them had.
+      return new Share(config, whenAway.local, promised > 0 ? now : (server.presence.awaySince ?? now), promised)
+    }
 
     const standIn = (): BucketStandIn => {
       let deputed = this.deputed.get(deputyKey)

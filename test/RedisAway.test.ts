@@ -1,7 +1,9 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Duration, Effect, Fiber, Layer, Logger, Option, References, type Scope } from "effect"
+import { Duration, Effect, Exit, Fiber, Layer, Logger, Option, References, Scope } from "effect"
 import {
+  type AnyLimiter,
   type InvalidOptions,
+  type LimiterError,
   type LimiterKind,
   Semaphore,
   TokenBucket,
@@ -160,6 +162,42 @@ describe("a Redis that goes away and comes back", { timeout: 60_000 }, () => {
       yield* noticed("slow", RedisClient.layer({ url: proxy.url }), { begin: latencyOf(400), end: latencyOf(0) })
     })
   )
+
+  for (const kind of ["TokenBucket", "Semaphore"] as const) {
+    it.live(`is not taken to be away once more by those who come back with little time left, of a ${kind}`, () =>
+      Effect.gen(function* () {
+        const messages: Array<string> = []
+        yield* Effect.gen(function* () {
+          const server = yield* startServer()
+          const proxy = yield* startProxy(server)
+          proxy.latency = 50
+          const live = Layer.fresh(redisLayer({ awayAfter: "1 second", whenAway: { local: 1 } })).pipe(
+            Layer.provide(RedisClient.layer({ url: proxy.url }))
+          )
+          yield* Effect.gen(function* () {
+            const make = (maxSleep: number): Effect.Effect<AnyLimiter, InvalidOptions, Semaphore | TokenBucket> =>
+              kind === "TokenBucket"
+                ? TokenBucket.make({ name: "lone", capacity: 1, refillFrequency: 20, maxSleep })
+                : Semaphore.make({ name: "lone", capacity: 1, maxSleep })
+            const ask = ({ withPermit }: AnyLimiter, work: Effect.Effect<void>) =>
+              Effect.forkChild(Effect.exit<void, unknown, never>(withPermit(work)), { startImmediately: true })
+            const limiter = yield* make(0)
+            yield* stop(limiter, server)
+            const holder = yield* ask(limiter, Effect.never)
+            // One of them comes back with less time left than an answer takes, whenever that is.
+            const waiting = yield* Effect.forEach(
+              Array.from({ length: 60 }, (_, index) => 20 * index + 35),
+              (maxSleep) => Effect.flatMap(make(maxSleep), (limiter) => ask(limiter, Effect.void))
+            )
+            yield* server.resume
+            yield* Fiber.joinAll(waiting)
+            yield* Fiber.interrupt(holder)
+          }).pipe(Effect.provide(live))
+        }).pipe(Effect.provide(logged(messages)))
+        assert.strictEqual(messages.filter((message) => message.startsWith("Redis is away")).length, 1)
+      })
+    )
+  }
 
   for (const outage of [300, 1000, 2000, 3500]) {
     it.live(`is noticed in time if its connections have been silent for ${outage} ms and stay so`, () =>
@@ -434,6 +472,54 @@ describe("the layer of a Redis that may be away", { timeout: 60_000 }, () => {
         assert.isBelow(yield* untilBack(semaphore), 1000)
       }).pipe(Effect.provide(layer), Effect.provideService(References.MinimumLogLevel, "Error"))
     })
+  )
+
+  it.live("refuses everything when it is closed, though Redis is away", () =>
+    Effect.gen(function* () {
+      const server = yield* startServer()
+      const scope = yield* Scope.make()
+      const client = RedisClient.layer({ url: server.url })
+      const layer = Layer.fresh(redisLayer({ whenAway: "allow", awayAfter })).pipe(Layer.provide(client))
+      const context = yield* Scope.provide(Layer.build(layer), scope)
+      const [bucket, semaphore] = yield* Effect.all([
+        TokenBucket.make({ name: "bucket" }),
+        Semaphore.make({ name: "semaphore" })
+      ]).pipe(Effect.provideContext(context))
+      yield* server.pause
+      yield* untilAway(bucket)
+      yield* untilAway(semaphore)
+      yield* Scope.close(scope, Exit.void)
+      for (const limiter of [bucket, semaphore] as ReadonlyArray<AnyLimiter>) {
+        const error = yield* Effect.flip<void, LimiterError<AnyLimiter>, never>(limiter.withPermit(Effect.void))
+        assert.strictEqual(error._tag === "BackendError" && error.reason, "Closed")
+      }
+      yield* server.resume
+    }).pipe(Effect.provideService(References.MinimumLogLevel, "Error"), Effect.scoped)
+  )
+
+  it.live("looks for Redis no more when it is closed while calls are on their way", () =>
+    Effect.gen(function* () {
+      const proxy = yield* startProxy(yield* startServer())
+      const messages: Array<string> = []
+      const client = yield* Layer.build(RedisClient.layer({ url: proxy.url }))
+      const scope = yield* Scope.make()
+      const layer = live(Layer.succeedContext(client), { whenAway: "allow", awayAfter }).pipe(
+        Layer.provide(logged(messages))
+      )
+      const context = yield* Scope.provide(Layer.build(layer), scope)
+      const limiter = yield* Effect.provideContext(TokenBucket.make({ ...hourly, name: "lone" }), context)
+      const reservation = yield* limiter.reserve()
+      proxy.latency = awayAfter / 4
+      const asking = yield* Effect.forkChild(Effect.exit(limiter.state), { startImmediately: true })
+      yield* Effect.sleep("1 millis")
+      // It goes when the other one has been answered, and finds the layer closing.
+      yield* reservation.cancel
+      const closing = yield* Effect.forkChild(Scope.close(scope, Exit.void), { startImmediately: true })
+      yield* Fiber.join(asking)
+      proxy.mode = "dropReplies"
+      yield* Fiber.join(closing)
+      assert.deepStrictEqual(messages, [])
+    }).pipe(Effect.scoped)
   )
 
   it.effect("is not built with options that break their rules", () =>

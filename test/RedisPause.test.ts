@@ -1,10 +1,12 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Clock, Effect, Fiber, Layer } from "effect"
-import { TokenBucket, type TokenBucketOptions } from "steindamm"
+import { Clock, Duration, Effect, Fiber, Layer } from "effect"
+import { Limiter, TokenBucket, type TokenBucketOptions } from "steindamm"
 import { RedisClient, RedisLive } from "steindamm/redis"
 import { inject } from "vitest"
 import { excess, runSwarm } from "./support/bucketSwarm.ts"
 import { freshKeyPrefix } from "./support/keyPrefix.ts"
+import { until } from "./support/redisAway.ts"
+import { startServer } from "./support/servers.ts"
 
 const client = () => RedisClient.layer({ url: inject("redisUrl"), keyPrefix: freshKeyPrefix() })
 
@@ -56,4 +58,26 @@ describe("a pause over Redis", { timeout: 60_000 }, () => {
       assert.isBelow(result.latest, 250)
     })
   )
+
+  for (const [who, isJoint] of [
+    ["one limiter", false],
+    ["several limiters", true]
+  ] as const) {
+    it.live(`ends the wait of whom it leaves no time, without asking a Redis that is silent, of ${who}`, () =>
+      Effect.gen(function* () {
+        const server = yield* startServer()
+        const options = { name: "paused", capacity: 1, refillFrequency: 1900, initialTokens: 0, maxSleep: 2000 }
+        const limiter = yield* process(RedisClient.layer({ url: server.url }), options)
+        const waiting = yield* Effect.forkChild((isJoint ? Limiter.all([limiter]) : limiter).withPermit(Effect.void))
+        yield* until(Effect.map(limiter.state, ({ wait }) => Duration.toMillis(wait) > options.refillFrequency))
+        yield* server.pause
+        const blocked = Effect.sync(() =>
+          Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, options.maxSleep)
+        )
+        yield* Effect.forkChild(Effect.andThen(blocked, limiter.pause("1 minute")), { startImmediately: true })
+        assert.strictEqual((yield* Effect.flip(Fiber.join(waiting)))._tag, "MaxSleepExceeded")
+        yield* server.resume
+      })
+    )
+  }
 })

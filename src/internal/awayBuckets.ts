@@ -33,8 +33,8 @@ interface Deputy {
   readonly server: Server
   readonly decide: (amount: number, maxWait: number) => Outcome
   readonly giveBack: (reservation: Reservation, amount: number) => void
-  /** Redis has not said anything in time. */
-  readonly miss: (error: BackendError) => void
+  /** Whether who has got that error, and had so long for an answer, asks the stand-in. */
+  readonly isMissed: (error: BackendError, maxWait: number) => boolean
 }
 
 /** What stand-ins make of a request to several buckets: one after the other, and nothing if one of them refuses. */
@@ -128,9 +128,10 @@ export class AwayBuckets {
     /** Whether what the stand-in decided has not been handed back yet. */
     const isUpTo = (standIn: BucketStandIn): boolean => this.deputed.get(deputyKey)?.standIn === standIn
 
-    /** Redis has not said anything in time. */
-    const miss = (error: BackendError): void => {
-      if (error.cause !== gone.cause) this.presence.missed(server)
+    /** An attempt that does not wait for tokens waits for an answer as others do. */
+    const isMissed = (error: BackendError, maxWait: number): boolean => {
+      const isPatient = maxWait === 0 || maxWait >= config.maxSleep
+      return this.presence.isMissed(server, error, isPatient ? undefined : maxWait)
     }
 
     const reserve = <A, E, R>(
@@ -145,8 +146,7 @@ export class AwayBuckets {
         return Effect.matchEffect(redis.reserve(amount, maxWait, claim, Effect.succeed), {
           onSuccess: onAnswer,
           onFailure: (error) => {
-            if (!meansAway(error)) return Effect.fail(error)
-            miss(error)
+            if (!isMissed(error, maxWait)) return Effect.fail(error)
             const left = maxWait === maxSpan ? maxSpan : Math.max(0, maxWait - (this.now() - asked))
             return reserve(amount, left, claim, onAnswer)
           }
@@ -157,10 +157,9 @@ export class AwayBuckets {
       Effect.suspend(() =>
         server.isAway
           ? Effect.sync(instead)
-          : Effect.catchIf(ask, meansAway, (error) => {
-              miss(error)
-              return orElse(ask, instead)
-            })
+          : Effect.catch(ask, (error) =>
+              this.presence.isMissed(server, error) ? orElse(ask, instead) : Effect.fail(error)
+            )
       )
 
     /** Redis hears of it, and the caller need not wait until it has. */
@@ -185,7 +184,7 @@ export class AwayBuckets {
       else if (isUpTo(reservation.standIn)) reservation.standIn.giveBack(reservation, amount, this.now())
     }
 
-    this.deputies.set(config, { server, decide, giveBack, miss })
+    this.deputies.set(config, { server, decide, giveBack, isMissed })
 
     return {
       home: this.homeOf(redis.home),
@@ -225,8 +224,7 @@ export class AwayBuckets {
         return Effect.matchEffect(redis.reserve(parts, minWait, maxWait, restore, Effect.succeed), {
           onSuccess: onAnswer,
           onFailure: (error) => {
-            if (!meansAway(error)) return Effect.fail(error)
-            deputy.miss(error)
+            if (!deputies.some(({ isMissed }) => isMissed(error, maxWait))) return Effect.fail(error)
             const elapsed = this.now() - asked
             const left = maxWait === maxSpan ? maxSpan : Math.max(0, maxWait - elapsed)
             return reserve(parts, Math.max(0, minWait - elapsed), left, restore, onAnswer)
@@ -248,7 +246,7 @@ export class AwayBuckets {
       const { standIn, name, redis, waiters } = deputed
       const isOurs = (promised: Promised) => {
         const reservation = promised.reservationIn(name)
-        return isStandInReservation(reservation) && reservation.standIn === standIn
+        return promised.due > now && isStandInReservation(reservation) && reservation.standIn === standIn
       }
       const { promises, askAnew } = waiters.recall(name, isOurs)
       for (const promised of promises.toReversed()) promised.giveBack()

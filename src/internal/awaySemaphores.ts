@@ -12,7 +12,7 @@ import type { WhenAway } from "../WhenAway.ts"
 import { maxSpan } from "./bucket.ts"
 import type { Restore } from "./bucketWaiters.ts"
 import { durationOf, type SemaphoreConfig } from "./options.ts"
-import { gone, meansAway, RedisPresence, type Server } from "./redisPresence.ts"
+import { gone, RedisPresence, type Server } from "./redisPresence.ts"
 import { type RedisSemaphoreStore, RedisSemaphores } from "./redisSemaphores.ts"
 import type { Grant, Refusal, SemaphoreStore } from "./semaphoreLimiter.ts"
 import { type NoGrant, SemaphoreStandIn, StandInGrant } from "./semaphoreStandIn.ts"
@@ -130,6 +130,7 @@ export class AwaySemaphores {
           return Effect.flatMap(current.take(permits, deadline, grantOf, line, restore, release), fromStandIn)
         }
         const left = deadline === Number.POSITIVE_INFINITY ? maxSpan : Math.max(0, deadline - this.now())
+        if (left === 0 && !isTry) return onAnswer({ _tag: "TimeUp" })
         this.presence.expectMessage(server)
         const answered = Effect.onExitPrimitive(redis.take(permits, isTry ? 0 : left, restore, Effect.succeed), () => {
           this.presence.expectNoMessage(server)
@@ -138,8 +139,8 @@ export class AwaySemaphores {
         return Effect.matchEffect(answered, {
           onSuccess: onAnswer,
           onFailure: (error) => {
-            if (!meansAway(error)) return Effect.fail(error)
-            if (error.cause !== gone.cause) this.presence.missed(server)
+            const isPatient = isTry || left >= config.maxSleep
+            if (!this.presence.isMissed(server, error, isPatient ? undefined : left)) return Effect.fail(error)
             return take(request, restore, onAnswer)
           }
         })
@@ -149,10 +150,7 @@ export class AwaySemaphores {
     const look: Effect.Effect<SemaphoreState, BackendError> = Effect.suspend(() => {
       const since = server.presence.awaySince
       if (since !== undefined) return Effect.succeed(this.stateOf(standIn(), capacity, since))
-      return Effect.catchIf(redis.look, meansAway, (error) => {
-        if (error.cause !== gone.cause) this.presence.missed(server)
-        return look
-      })
+      return Effect.catch(redis.look, (error) => (this.presence.isMissed(server, error) ? look : Effect.fail(error)))
     })
 
     return {

@@ -213,23 +213,23 @@ export const makeBucketLimiter = (
     waitedBefore = 0
   ): Effect.Effect<A, E | TokenBucketError, R> => {
     if (amount === 0) return onAdmitted(free)
-    // Where a request may be sent back and forth, what each answer takes adds up.
-    const begun = store.away === undefined ? undefined : fiberMicros(Fiber.getCurrent() as Fiber.Fiber<unknown>)
+    // What an answer takes is waited for as well: whoever has to ask anew has so much less time.
+    const begun = fiberMicros(Fiber.getCurrent() as Fiber.Fiber<unknown>)
     return request(amount, maxWait, claim, (outcome): Effect.Effect<A, E | TokenBucketError, R> => {
       if (outcome._tag !== "Reserved") return Effect.fail(refusal(outcome, amount))
       const { reservation, wait } = outcome
       if (wait === 0) return onAdmitted({ reservation, waited: waitedBefore })
       const fiber = Fiber.getCurrent() as Fiber.Fiber<unknown>
-      const answered = fiberMicros(fiber)
-      const promised = new PromisedTokens(answered + wait, reservation, store)
+      const promised = new PromisedTokens(fiberMicros(fiber) + wait, reservation, store)
       const place = waiters.enter(fiber, buckets, amount, promised)
       claim.hold(place)
       return Effect.flatMap(place.served, (served) => {
-        const waited = fiberMicros(fiber) - (begun ?? answered)
+        const waited = fiberMicros(fiber) - begun
         if (served !== undefined) {
           return onAdmitted({ reservation: served.reservation, waited: waitedBefore + waited })
         }
-        const left = maxWait === maxSpan ? maxSpan : Math.max(0, maxWait - waited)
+        const left = maxWait === maxSpan ? maxSpan : maxWait - waited
+        if (left <= 0) return Effect.fail(tooLong(waitedBefore + waited))
         return admit(amount, left, claim, onAdmitted, waitedBefore + waited)
       })
     })

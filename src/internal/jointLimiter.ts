@@ -186,9 +186,12 @@ export const makeJointLimiter = <const Members extends ReadonlyArray<JointMember
         return undefined
       })
       // Otherwise one of the buckets was paused, and they have to be asked anew.
-      return Effect.flatMap(waited, (served) =>
-        served === undefined ? takeTokens(homes, deadline, restore, onTaken) : onTaken(served)
-      )
+      return Effect.flatMap(waited, (served): Effect.Effect<A, E | BackendError | Refused, R> => {
+        if (served !== undefined) return onTaken(served)
+        return deadline <= fiberMicros(fiber)
+          ? Effect.fail(tooLong(answer.parts[0] as BucketPart))
+          : takeTokens(homes, deadline, restore, onTaken)
+      })
     })
 
   const takePermits = (

@@ -31,6 +31,7 @@ export class Presence {
   private readonly unanswered = new Set<Call>()
   private suspicion: Suspicion | undefined
   private left: number | undefined
+  private isClosed = false
 
   constructor(awayAfter: number) {
     this.awayAfter = awayAfter
@@ -43,7 +44,7 @@ export class Presence {
 
   asked(now: number): Call {
     const call = { asked: now, isOld: false }
-    this.unanswered.add(call)
+    if (!this.isClosed) this.unanswered.add(call)
     return call
   }
 
@@ -61,7 +62,7 @@ export class Presence {
 
   /** Somebody could wait no longer. Gives whether that makes a difference. */
   missed(now: number): boolean {
-    if (this.left !== undefined) return false
+    if (this.left !== undefined || this.isClosed) return false
     this.left = this.oldest?.asked ?? now
     this.suspicion = undefined
     return true
@@ -95,6 +96,13 @@ export class Presence {
       call.isOld = true
     }
     return true
+  }
+
+  /** Nobody needs it any more: from now on it passes for there. */
+  close(): void {
+    this.left = undefined
+    this.unanswered.clear()
+    this.isClosed = true
   }
 
   private get oldest(): Call | undefined {

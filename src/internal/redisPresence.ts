@@ -144,13 +144,21 @@ export class RedisPresence {
     server.waiting--
   }
 
-  /** Somebody could wait no longer. */
-  missed(server: Server): void {
+  /**
+   * Whether who has got that error goes on without Redis. It is away when somebody could wait no longer; but what `patience`
+   * is left to those who have waited before, in microseconds, may be too short to tell.
+   */
+  isMissed(server: Server, error: BackendError, patience = Number.POSITIVE_INFINITY): boolean {
+    if (!meansAway(error)) return false
+    if (server.isAway || error.cause === gone.cause) return true
+    if (patience < this.awayAfter) return false
     if (server.presence.missed(monotonicMicros(this.clock))) this.leave(server)
+    return server.isAway
   }
 
   close(): void {
     this.watch.stop()
+    for (const { presence } of this.servers.values()) presence.close()
     for (const { probing } of this.away) probing?.interruptUnsafe()
     this.away.clear()
   }

@@ -285,6 +285,24 @@ describe("a semaphore of one process that takes a share while Redis is away", { 
     })
   )
 
+  for (const [name, reason] of [
+    ["stopped", "TimedOut"],
+    ["out of memory", "OutOfMemory"]
+  ] as const) {
+    it.live(`says why Redis can't give what the share has not, if it is ${name}`, () =>
+      withLimiter({ capacity: 1, maxSleep: 400, whenAway: { local: 0.5 } }, (limiter, server) =>
+        Effect.gen(function* () {
+          yield* limiter.withPermit(Effect.void)
+          const fault = faults[name]?.(server)
+          yield* fault?.begin ?? Effect.void
+          const error = yield* Effect.flip(limiter.withPermit(Effect.void))
+          assert.strictEqual(error._tag === "BackendError" && error.reason, reason)
+          yield* fault?.end ?? Effect.void
+        })
+      )
+    )
+  }
+
   it.live("answers by maxSleep whoever waits for the share", () =>
     withLimiter({ capacity: 1, maxSleep: 400, whenAway: { local: 1 } }, (limiter, server) =>
       Effect.gen(function* () {

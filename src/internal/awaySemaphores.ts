@@ -11,6 +11,7 @@ import type { SemaphoreState } from "../Semaphore.ts"
 import type { WhenAway } from "../WhenAway.ts"
 import { maxSpan } from "./bucket.ts"
 import type { Restore } from "./bucketWaiters.ts"
+import { closed, type Trouble } from "./lane.ts"
 import { durationOf, type SemaphoreConfig } from "./options.ts"
 import { gone, RedisPresence, type Server } from "./redisPresence.ts"
 import { type RedisSemaphoreStore, RedisSemaphores } from "./redisSemaphores.ts"
@@ -105,7 +106,7 @@ export class AwaySemaphores {
       if (!(grant instanceof StandInGrant) || grant.isAdopted) redis.release(grant)
     }
 
-    const failed = (reason: BackendError["reason"], cause?: unknown) =>
+    const failed = ({ reason, cause = gone.cause }: Trouble) =>
       Effect.fail(new BackendError({ operation: "acquire", name, reason, cause }))
 
     const take = <A, E, R>(
@@ -117,12 +118,12 @@ export class AwaySemaphores {
 
       const fromStandIn = (answer: StandInGrant | NoGrant): Effect.Effect<A, E | BackendError, R> => {
         if (answer === "Recalled") return take(request, restore, onAnswer)
-        if (answer === "NeedsRedis") return failed("Unreachable", gone.cause)
+        if (answer === "NeedsRedis") return failed(server.trouble)
         return onAnswer(answer === "TimeUp" ? { _tag: "TimeUp" } : answer)
       }
 
       return Effect.suspend(() => {
-        if (this.isClosed) return failed("Closed")
+        if (this.isClosed) return failed(closed)
         if (server.isAway) {
           const current = standIn()
           if (isTry) return fromStandIn(takeNow(permits) ?? (permits > current.limit ? "NeedsRedis" : "TimeUp"))

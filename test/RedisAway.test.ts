@@ -311,25 +311,28 @@ describe("a token bucket of one process that takes a share while Redis is away",
     )
   )
 
-  it.live("lets nobody run before those whom Redis had promised tokens", () =>
-    withLimiter({ capacity: 1, refillFrequency: 20, whenAway: { local: 1 } }, (limiter, server) =>
-      Effect.gen(function* () {
-        const order: Array<number> = []
-        const ask = (index: number) =>
-          Effect.forkChild(limiter.withPermit(Effect.sync(() => order.push(index))), { startImmediately: true })
-        const promised = yield* Effect.forEach(
-          Array.from({ length: 40 }, (_, index) => index),
-          ask
-        )
-        yield* until(Effect.map(limiter.state, ({ wait }) => Duration.toMillis(wait) > 500))
-        yield* stop(limiter, server)
-        const late = yield* ask(40)
-        yield* Fiber.joinAll([...promised, late])
-        assert.strictEqual(order.at(-1), 40)
-        yield* server.resume
-      })
+  for (const isPaused of [false, true]) {
+    it.live(`lets nobody run before those whom Redis had promised tokens${isPaused ? ", nor after a pause" : ""}`, () =>
+      withLimiter({ capacity: 1, refillFrequency: 20, whenAway: { local: 1 } }, (limiter, server) =>
+        Effect.gen(function* () {
+          const order: Array<number> = []
+          const ask = (index: number) =>
+            Effect.forkChild(limiter.withPermit(Effect.sync(() => order.push(index))), { startImmediately: true })
+          const promised = yield* Effect.forEach(
+            Array.from({ length: 40 }, (_, index) => index),
+            ask
+          )
+          yield* until(Effect.map(limiter.state, ({ wait }) => Duration.toMillis(wait) > 500))
+          yield* stop(limiter, server)
+          const late = yield* ask(40)
+          if (isPaused) yield* limiter.pause("20 millis")
+          yield* Fiber.joinAll([...promised, late])
+          assert.strictEqual(order.at(-1), 40)
+          yield* server.resume
+        })
+      )
     )
-  )
+  }
 
   it.live("asks Redis again for those who wait, in their order, when that is back", () =>
     withLimiter({ capacity: 10, refillFrequency: 10, whenAway: { local: 0.01 } }, (limiter, server) =>
@@ -388,6 +391,21 @@ describe("a token bucket of one process that takes a share while Redis is away",
         assert.isAbove(Duration.toSeconds((yield* limiter.state).wait), 59)
         yield* goOn(limiter, server)
         assert.isAbove(Duration.toSeconds((yield* limiter.state).wait), 55)
+      })
+    )
+  )
+
+  it.live("keeps to a pause of its process that Redis was told of, unless a reset has ended it", () =>
+    withLimiter({ capacity: 10, refillFrequency: 10, whenAway: { local: 1 } }, (limiter, server) =>
+      Effect.gen(function* () {
+        yield* limiter.pause("1 hour")
+        yield* stop(limiter, server)
+        assert.isAbove(Duration.toMinutes((yield* limiter.state).wait), 50)
+        yield* goOn(limiter, server)
+        yield* limiter.reset
+        yield* stop(limiter, server)
+        assert.isBelow(Duration.toMinutes((yield* limiter.state).wait), 1)
+        yield* server.resume
       })
     )
   )

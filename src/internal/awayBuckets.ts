@@ -2,7 +2,7 @@
  * Token buckets in Redis that go on without it while it is away, and hand back what they did when it returns.
  */
 import type * as Clock from "effect/Clock"
-import type * as Duration from "effect/Duration"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type * as Fiber from "effect/Fiber"
 import type { BackendError } from "../Errors.ts"
@@ -13,6 +13,7 @@ import type { Answer, BucketHome, BucketStore, JointAnswer, JointPart } from "./
 import { type BucketStandIn, isStandInReservation, Share, type StandInReservation, Unlimited } from "./bucketStandIn.ts"
 import type { BucketWaiters, Promised } from "./bucketWaiters.ts"
 import type { Claim } from "./claim.ts"
+import { HoldOffs } from "./holdOffs.ts"
 import { limiterIdentity } from "./limiterKeys.ts"
 import { type BucketConfig, durationOf, tokensOf } from "./options.ts"
 import { type RedisBucketStore, RedisBuckets } from "./redisBuckets.ts"
@@ -74,6 +75,8 @@ export class AwayBuckets {
   /** By policy and name, in this absence. */
   private readonly deputed = new Map<string, Deputed>()
   private readonly deputies = new WeakMap<BucketConfig, Deputy>()
+  /** That this process made, by name: Redis may not be there to tell of them. */
+  private readonly pauses = new HoldOffs()
   /** By what is home to the same buckets while Redis is there. */
   private readonly homes = new Map<BucketHome, BucketHome>()
 
@@ -119,6 +122,8 @@ export class AwayBuckets {
       if (deputed === undefined) {
         deputed = { standIn: makeStandIn(), server, name, redis, waiters }
         this.deputed.set(deputyKey, deputed)
+        const paused = Duration.toMicros(this.pauses.left(this.clock, name))
+        if (paused > 0) deputed.standIn.pause(paused, this.now())
       }
       return deputed.standIn
     }
@@ -197,9 +202,13 @@ export class AwayBuckets {
           const { amount } = reservation
           return tell(actual > amount ? redis.charge(actual - amount) : redis.settle(reservation, actual))
         }),
-      pause: (duration) => orElse(redis.pause(duration), () => standIn().pause(duration, this.now())),
+      pause: (duration) =>
+        Effect.suspend(() => {
+          this.pauses.extend(this.clock, name, durationOf(duration))
+          return orElse(redis.pause(duration), () => standIn().pause(duration, this.now()))
+        }),
       look: (amount) => orElse(redis.look(amount), () => standIn().look(amount, this.now())),
-      reset: redis.reset,
+      reset: Effect.tap(redis.reset, () => Effect.sync(() => this.pauses.end(name))),
       isAway: () => server.isAway,
       away: () => {
         const since = server.presence.awaySince

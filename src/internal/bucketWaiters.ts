@@ -9,6 +9,7 @@ import * as Effect from "effect/Effect"
 import type * as Fiber from "effect/Fiber"
 import { Alarm } from "./alarm.ts"
 import type { Reservation } from "./bucket.ts"
+import { isStandInReservation } from "./bucketStandIn.ts"
 import type { Abandonable } from "./claim.ts"
 import { tell } from "./handover.ts"
 import { LinkedList, type Node } from "./linkedList.ts"
@@ -132,6 +133,10 @@ class Line {
   }
 }
 
+/** Of arrival. A stand-in is asked when Redis no longer answers, and its serials say nothing of those from there. */
+const order = (one: Reservation, other: Reservation): number =>
+  Number(isStandInReservation(one)) - Number(isStandInReservation(other)) || one.serial - other.serial
+
 /** How much the waiters of a line asked for: of one bucket, or of each of several. */
 type Cost = number | string
 
@@ -173,7 +178,7 @@ export class BucketWaiters {
     const lines = Array.from(this.lines.get(bucket) ?? [])
     const recalled = lines.flatMap(([, line]) => line.recall(concerns))
     for (const [cost, line] of lines) if (line.isEmpty) this.dropLine(line, cost)
-    recalled.sort(([one], [other]) => one.reservationIn(bucket).serial - other.reservationIn(bucket).serial)
+    recalled.sort(([one], [other]) => order(one.reservationIn(bucket), other.reservationIn(bucket)))
     return {
       promises: recalled.map(([promised]) => promised),
       askAnew: () => {

@@ -16,6 +16,10 @@ export class HoldOffs {
     this.ends.set(name, Math.max(this.ends.get(name) ?? 0, now + Duration.toMicros(duration)))
   }
 
+  end(name: string): void {
+    this.ends.delete(name)
+  }
+
   left(clock: Clock.Clock, name: string): Duration.Duration {
     const end = this.ends.get(name) ?? 0
     return Duration.millis(Math.max(0, Math.ceil((end - monotonicMicros(clock)) / 1000)))

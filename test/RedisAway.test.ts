@@ -107,6 +107,54 @@ describe("a token bucket that takes a share while Redis is away", { timeout: 60_
       yield* keepsLimit("slow", RedisClient.layer({ url: proxy.url }), fault)
     })
   )
+
+  /** The most while some see Redis and others don't: those add their shares, of what the bucket holds and of its rate. */
+  const excessBeside = (result: SwarmResult, without: number) =>
+    excess(
+      result,
+      {
+        ...bucket,
+        capacity: bucket.capacity * (1 + without / backends),
+        refillAmount: bucket.refillAmount * (backends + without),
+        refillFrequency: bucket.refillFrequency * backends
+      },
+      late
+    )
+
+  it.live(
+    "adds shares to what Redis admits and no more, with one that takes about as long as makes it pass for away",
+    () =>
+      Effect.gen(function* () {
+        const proxy = yield* startProxy(yield* startServer())
+        const meanwhile = Effect.gen(function* () {
+          yield* Effect.sleep("800 millis")
+          for (let turn = 0; turn < 15; turn++) {
+            proxy.latency = turn % 2 === 0 ? 270 : 230
+            yield* Effect.sleep(80 + ((37 * turn) % 150))
+          }
+          proxy.latency = 0
+        })
+        const client = RedisClient.layer({ url: proxy.url })
+        const result = yield* swarm("about as slow", { client, whenAway: { local: 1 / backends }, meanwhile })
+        assert.isAtMost(excessBeside(result, backends - 1), backends * 5)
+      })
+  )
+
+  it.live("adds shares to what Redis admits and no more, with one that is too slow for half of them", () =>
+    Effect.gen(function* () {
+      const server = yield* startServer()
+      const proxy = yield* startProxy(server)
+      let clients = 0
+      const client = Layer.suspend(() => RedisClient.layer({ url: clients++ % 2 === 0 ? server.url : proxy.url }))
+      const meanwhile = Effect.gen(function* () {
+        yield* Effect.sleep("800 millis")
+        proxy.latency = 300
+      })
+      const result = yield* swarm("slow for half", { client, whenAway: { local: 1 / backends }, meanwhile })
+      assert.strictEqual(clients, backends)
+      assert.isAtMost(excessBeside(result, backends / 2), backends * 5)
+    })
+  )
 })
 
 describe("a Redis that goes away and comes back", { timeout: 60_000 }, () => {

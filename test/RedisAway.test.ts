@@ -3,6 +3,7 @@ import { Duration, Effect, Exit, Fiber, Layer, Logger, Option, References, Scope
 import {
   type AnyLimiter,
   type InvalidOptions,
+  Limiter,
   type LimiterError,
   type LimiterKind,
   Semaphore,
@@ -539,6 +540,28 @@ describe("the layer of a Redis that may be away", { timeout: 60_000 }, () => {
       }).pipe(Effect.provide(layer), Effect.provideService(References.MinimumLogLevel, "Error"))
     })
   )
+
+  for (const who of ["a token bucket", "a semaphore", "several limiters"] as const) {
+    it.live(`goes on without Redis by the maxSleep of ${who}, if that is shorter`, () =>
+      Effect.gen(function* () {
+        const server = yield* startServer()
+        const client = RedisClient.layer({ url: server.url })
+        const layer = Layer.fresh(redisLayer({ whenAway: "allow", awayAfter: "1 minute" })).pipe(Layer.provide(client))
+        yield* Effect.gen(function* () {
+          const bucket = yield* TokenBucket.make({ name: "bucket", maxSleep: 100 })
+          const semaphore = yield* Semaphore.make({ name: "semaphore", maxSleep: 100 })
+          const work: Record<typeof who, Effect.Effect<void, unknown>> = {
+            "a token bucket": bucket.withPermit(Effect.void),
+            "a semaphore": semaphore.withPermit(Effect.void),
+            "several limiters": Limiter.all([bucket, semaphore]).withPermit(Effect.void)
+          }
+          yield* server.pause
+          yield* work[who]
+          yield* server.resume
+        }).pipe(Effect.provide(layer), Effect.provideService(References.MinimumLogLevel, "Error"))
+      })
+    )
+  }
 
   it.live("refuses everything when it is closed, though Redis is away", () =>
     Effect.gen(function* () {

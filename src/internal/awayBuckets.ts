@@ -134,10 +134,8 @@ export class AwayBuckets {
     const isUpTo = (standIn: BucketStandIn): boolean => this.deputed.get(deputyKey)?.standIn === standIn
 
     /** An attempt that does not wait for tokens waits for an answer as others do. */
-    const isMissed = (error: BackendError, maxWait: number): boolean => {
-      const isPatient = maxWait === 0 || maxWait >= config.maxSleep
-      return this.presence.isMissed(server, error, isPatient ? undefined : maxWait)
-    }
+    const isMissed = (error: BackendError, maxWait: number): boolean =>
+      this.presence.isMissed(server, error, maxWait || undefined, config.maxSleep)
 
     const reserve = <A, E, R>(
       amount: number,

@@ -140,8 +140,8 @@ export class AwaySemaphores {
         return Effect.matchEffect(answered, {
           onSuccess: onAnswer,
           onFailure: (error) => {
-            const isPatient = isTry || left >= config.maxSleep
-            if (!this.presence.isMissed(server, error, isPatient ? undefined : left)) return Effect.fail(error)
+            const waited = isTry ? undefined : left
+            if (!this.presence.isMissed(server, error, waited, config.maxSleep)) return Effect.fail(error)
             return take(request, restore, onAnswer)
           }
         })

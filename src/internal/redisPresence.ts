@@ -23,6 +23,9 @@ const probeEvery = 250
 /** Who waits for a message from Redis asks whether it is there as often as this, in microseconds. */
 const askEvery = 500_000
 
+/** Whoever has this part of `maxSleep` left has not waited before, but only come here. */
+const nearlyAll = 0.9
+
 /** Why nobody waits for Redis any more: it has been found to be away. */
 export const gone: Trouble = { reason: "TimedOut", cause: new Error("Redis is away") }
 
@@ -145,13 +148,13 @@ export class RedisPresence {
   }
 
   /**
-   * Whether who has got that error goes on without Redis. It is away when somebody could wait no longer; but what `patience`
-   * is left to those who have waited before, in microseconds, may be too short to tell.
+   * Whether who has got that error, after so long without an answer, goes on without Redis. It is away when somebody could
+   * wait no longer; but what is left of `maxSleep` to those who have waited before may be too short to tell.
    */
-  isMissed(server: Server, error: BackendError, patience = Number.POSITIVE_INFINITY): boolean {
+  isMissed(server: Server, error: BackendError, waited = Number.POSITIVE_INFINITY, maxSleep = waited): boolean {
     if (!meansAway(error)) return false
     if (server.isAway || error.cause === gone.cause) return true
-    if (patience < this.awayAfter) return false
+    if (waited < Math.min(this.awayAfter, nearlyAll * maxSleep)) return false
     if (server.presence.missed(monotonicMicros(this.clock))) this.leave(server)
     return server.isAway
   }

@@ -99,14 +99,16 @@ const decode = (members: ReadonlyArray<string>): Semaphore => {
     L: new Map<string, number>()
   }
   const names = ["C", "Q", "H", "G", "L"] as const
+  const prefixes = { C: "C", Q: "", H: "", G: "G", L: "L" }
   for (let i = 0; i < members.length; i += 2) {
     const member = String(members[i])
     const score = Number(members[i + 1])
     const range = Math.floor(score / width)
-    const name = names[range + 3]
+    const name = names[range + 2]
     if (name === undefined) throw new Error(`${member} has a score out of all ranges: ${score}`)
-    if (member[0] !== name) throw new Error(`${member} is among the ${name}`)
-    classes[name].set(member.slice(1), score - range * width)
+    const [, prefix = "", id = ""] = /^([A-Z]?)(.*)$/.exec(member) ?? []
+    if (prefix !== prefixes[name]) throw new Error(`${member} is among the ${name}`)
+    classes[name].set(id, score - range * width)
   }
   const { C, Q, H, G, L } = classes
   if (C.size > 1 || (C.size === 0 && L.size > 0)) throw new Error(`There are ${C.size} sets of counters`)

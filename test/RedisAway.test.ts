@@ -14,6 +14,7 @@ import {
 } from "steindamm"
 import { RedisClient, type RedisLayerOptions, redisLayer, redisTokenBucketLayer } from "steindamm/redis"
 import { excess, runSwarm, type SwarmOptions, type SwarmResult } from "./support/bucketSwarm.ts"
+import { start } from "./support/fibers.ts"
 import { startProxy } from "./support/proxy.ts"
 import { type Fault, faults, goOn, isAway, now, stop, until, untilAway, untilBack } from "./support/redisAway.ts"
 import { type RedisServer, startCluster, startServer } from "./support/servers.ts"
@@ -232,7 +233,7 @@ describe("a Redis that goes away and comes back", { timeout: 60_000 }, () => {
                 ? TokenBucket.make({ name: "lone", capacity: 1, refillFrequency: 20, maxSleep })
                 : Semaphore.make({ name: "lone", capacity: 1, maxSleep })
             const ask = ({ withPermit }: AnyLimiter, work: Effect.Effect<void>) =>
-              Effect.forkChild(Effect.exit<void, unknown, never>(withPermit(work)), { startImmediately: true })
+              start(Effect.exit<void, unknown, never>(withPermit(work)))
             const limiter = yield* make(0)
             yield* stop(limiter, server)
             const holder = yield* ask(limiter, Effect.never)
@@ -368,8 +369,7 @@ describe("a token bucket of one process that takes a share while Redis is away",
       withLimiter({ capacity: 1, refillFrequency: 20, whenAway: { local: 1 } }, (limiter, server) =>
         Effect.gen(function* () {
           const order: Array<number> = []
-          const ask = (index: number) =>
-            Effect.forkChild(limiter.withPermit(Effect.sync(() => order.push(index))), { startImmediately: true })
+          const ask = (index: number) => start(limiter.withPermit(Effect.sync(() => order.push(index))))
           const promised = yield* Effect.forEach(
             Array.from({ length: 40 }, (_, index) => index),
             ask
@@ -393,8 +393,7 @@ describe("a token bucket of one process that takes a share while Redis is away",
         const order: Array<number> = []
         const waiting = yield* Effect.forEach(
           Array.from({ length: 20 }, (_, index) => index),
-          (index) =>
-            Effect.forkChild(limiter.withPermit(Effect.sync(() => order.push(index))), { startImmediately: true })
+          (index) => start(limiter.withPermit(Effect.sync(() => order.push(index))))
         )
         yield* goOn(limiter, server)
         const begun = yield* now
@@ -426,7 +425,7 @@ describe("a token bucket of one process that takes a share while Redis is away",
     withLimiter({ capacity: 10, whenAway: { local: 0.5 } }, (limiter, server) =>
       Effect.gen(function* () {
         yield* stop(limiter, server)
-        const waiting = yield* Effect.forkChild(limiter.withPermits(5)(Effect.void), { startImmediately: true })
+        const waiting = yield* start(limiter.withPermits(5)(Effect.void))
         assert.strictEqual((yield* limiter.state).away?.admitted, 5)
         yield* Fiber.interrupt(waiting)
         assert.strictEqual((yield* limiter.state).away?.admitted, 0)
@@ -602,11 +601,11 @@ describe("the layer of a Redis that may be away", { timeout: 60_000 }, () => {
       const limiter = yield* Effect.provideContext(TokenBucket.make({ ...hourly, name: "lone" }), context)
       const reservation = yield* limiter.reserve()
       proxy.latency = awayAfter / 4
-      const asking = yield* Effect.forkChild(Effect.exit(limiter.state), { startImmediately: true })
+      const asking = yield* start(Effect.exit(limiter.state))
       yield* Effect.sleep("1 millis")
       // It goes when the other one has been answered, and finds the layer closing.
       yield* reservation.cancel
-      const closing = yield* Effect.forkChild(Scope.close(scope, Exit.void), { startImmediately: true })
+      const closing = yield* start(Scope.close(scope, Exit.void))
       yield* Fiber.join(asking)
       proxy.mode = "dropReplies"
       yield* Fiber.join(closing)

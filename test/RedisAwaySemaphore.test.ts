@@ -4,6 +4,7 @@ import { Semaphore, type SemaphoreLimiter, type SemaphoreOptions, type WhenAway 
 import { RedisClient, redisSemaphoreLayer } from "steindamm/redis"
 import { semaphoreScript } from "../src/internal/redisScripts.ts"
 import { type Detour, makeDetour } from "./support/detour.ts"
+import { start } from "./support/fibers.ts"
 import { type Fault, faults, goOn, now, stop, until, untilAway, untilBack } from "./support/redisAway.ts"
 import { quiet, run } from "./support/redisRun.ts"
 import { runSwarm, type SwarmOptions, type SwarmResult } from "./support/semaphoreSwarm.ts"
@@ -149,7 +150,7 @@ const hold = (limiter: SemaphoreLimiter, permits = 1) =>
   Effect.gen(function* () {
     const [begun, end] = [yield* Deferred.make<void>(), yield* Deferred.make<void>()]
     const work = Effect.andThen(Deferred.succeed(begun, undefined), Deferred.await(end))
-    const fiber = yield* Effect.forkChild(limiter.withPermits(permits)(work), { startImmediately: true })
+    const fiber = yield* start(limiter.withPermits(permits)(work))
     return {
       begun: Deferred.await(begun),
       end: Effect.andThen(Deferred.succeed(end, undefined), Fiber.join(fiber)),
@@ -396,7 +397,7 @@ describe("a semaphore of one process that takes a share while Redis is away", { 
           yield* leave
           yield* Effect.sleep("1500 millis")
           const reclaiming = yield* detour.holdUp("acquire", { isReplyLost: true })
-          const back = yield* Effect.forkChild(comeBack, { startImmediately: true })
+          const back = yield* start(comeBack)
           yield* reclaiming.stopped
           yield* until(Effect.map(server.command("PUBSUB", "CHANNELS"), (channels) => String(channels) !== ""))
           for (const { id } of (yield* other.state).holders) yield* revoke(server, id)
@@ -443,10 +444,7 @@ describe("a semaphore of one process that takes a share while Redis is away", { 
         const order: Array<number> = []
         const waiting = yield* Effect.forEach(
           Array.from({ length: 10 }, (_, index) => index),
-          (index) =>
-            Effect.forkChild(limiter.withPermits((index % 2) + 1)(Effect.sync(() => order.push(index))), {
-              startImmediately: true
-            })
+          (index) => start(limiter.withPermits((index % 2) + 1)(Effect.sync(() => order.push(index))))
         )
         yield* goOn(limiter, server)
         yield* Fiber.joinAll(waiting)
@@ -522,6 +520,7 @@ describe("a semaphore of one process that takes a share while Redis is away", { 
       assert.strictEqual((yield* Effect.flip(Fiber.join(holder.fiber)))._tag, "PermitLost")
       const error = yield* Effect.flip(Fiber.join(waiting.fiber))
       assert.strictEqual(error._tag === "BackendError" && error.reason, "Closed")
+      assert.isUndefined(error.cause)
       yield* server.resume
     }).pipe(Effect.provideService(References.MinimumLogLevel, "Error"), Effect.scoped)
   )

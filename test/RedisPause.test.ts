@@ -4,6 +4,7 @@ import { Limiter, TokenBucket, type TokenBucketOptions } from "steindamm"
 import { RedisClient, RedisLive } from "steindamm/redis"
 import { inject } from "vitest"
 import { excess, runSwarm } from "./support/bucketSwarm.ts"
+import { start } from "./support/fibers.ts"
 import { freshKeyPrefix } from "./support/keyPrefix.ts"
 import { until } from "./support/redisAway.ts"
 import { startServer } from "./support/servers.ts"
@@ -74,7 +75,7 @@ describe("a pause over Redis", { timeout: 60_000 }, () => {
         const blocked = Effect.sync(() =>
           Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, options.maxSleep)
         )
-        yield* Effect.forkChild(Effect.andThen(blocked, limiter.pause("1 minute")), { startImmediately: true })
+        yield* start(Effect.andThen(blocked, limiter.pause("1 minute")))
         assert.strictEqual((yield* Effect.flip(Fiber.join(waiting)))._tag, "MaxSleepExceeded")
         yield* server.resume
       })

@@ -2,6 +2,7 @@ import { assert, describe, it } from "@effect/vitest"
 import { Clock, Deferred, Duration, Effect, Fiber, Layer } from "effect"
 import { type BackendError, Semaphore } from "steindamm"
 import { RedisClient, RedisSemaphoreLive } from "steindamm/redis"
+import { start } from "./support/fibers.ts"
 import { startProxy } from "./support/proxy.ts"
 import { quiet } from "./support/redisRun.ts"
 import { runSwarm, type SwarmOptions, type SwarmResult } from "./support/semaphoreSwarm.ts"
@@ -182,10 +183,10 @@ describe("the semaphore over Redis", { timeout: 60_000 }, () => {
         yield* Effect.scoped(
           Effect.gen(function* () {
             yield* limiter.acquire()
-            const queued = yield* Effect.forkChild(ask, { startImmediately: true })
+            const queued = yield* start(ask)
             yield* until(Effect.map(limiter.state, ({ waiting }) => waiting === 1))
             yield* server.pause
-            const unheard = yield* Effect.forkChild(ask, { startImmediately: true })
+            const unheard = yield* start(ask)
             const [elapsed, error] = yield* Fiber.join(queued)
             const [elapsedUnheard, errorUnheard] = yield* Fiber.join(unheard)
             yield* server.resume
@@ -212,7 +213,7 @@ describe("the semaphore over Redis", { timeout: 60_000 }, () => {
         yield* until(Effect.map(limiter.state, ({ held }) => held === 0))
         yield* server.pause
         for (let i = 0; i < 3; i++) {
-          const leaving = yield* Effect.forkChild(limiter.withPermit(Effect.void), { startImmediately: true })
+          const leaving = yield* start(limiter.withPermit(Effect.void))
           yield* Effect.sleep("50 millis")
           yield* Fiber.interrupt(leaving)
         }
@@ -296,22 +297,19 @@ describe("the semaphore over Redis", { timeout: 60_000 }, () => {
       const server = yield* startServer()
       const client = quiet(RedisClient.layer({ url: server.url }))
       const make = Semaphore.make({ name: "full", capacity: 1, expiry: "1 second", maxSleep: "20 seconds" })
-      const [limiter, other] = yield* Effect.forEach([1, 2], () =>
-        Effect.flatMap(Layer.build(Layer.fresh(Layer.provide(RedisSemaphoreLive, client))), (context) =>
-          Effect.provideContext(make, context)
-        )
+      const inProcess = Effect.flatMap(Layer.build(Layer.fresh(Layer.provide(RedisSemaphoreLive, client))), (context) =>
+        Effect.provideContext(make, context)
       )
-      if (limiter === undefined || other === undefined) return
+      const [limiter, other] = [yield* inProcess, yield* inProcess]
       const isSo = (held: number, waiting: number) =>
         until(Effect.map(other.state, (state) => state.held === held && state.waiting === waiting))
       const work = yield* Deferred.make<void>()
-      const fork = <A, E>(effect: Effect.Effect<A, E>) => Effect.forkChild(effect, { startImmediately: true })
-      const holder = yield* fork(limiter.withPermit(Deferred.await(work)))
+      const holder = yield* start(limiter.withPermit(Deferred.await(work)))
       yield* isSo(1, 0)
-      const queued = yield* fork(limiter.withPermit(Effect.void))
+      const queued = yield* start(limiter.withPermit(Effect.void))
       yield* isSo(1, 1)
       yield* server.command("CONFIG", "SET", "maxmemory", 1)
-      const refused = yield* fork(limiter.withPermit(Effect.void))
+      const refused = yield* start(limiter.withPermit(Effect.void))
       yield* Effect.sleep("1500 millis")
       assert.deepInclude(yield* other.state, { held: 1, waiting: 1 })
       yield* Fiber.interrupt(queued)
@@ -340,7 +338,7 @@ describe("the semaphore over Redis", { timeout: 60_000 }, () => {
           })
         )
         const work = yield* Deferred.make<void>()
-        const holder = yield* Effect.forkChild(limiter.withPermit(Deferred.await(work)), { startImmediately: true })
+        const holder = yield* start(limiter.withPermit(Deferred.await(work)))
         yield* until(Effect.map(limiter.state, ({ held }) => held === 1))
         const waiting = yield* crowd
         yield* until(Effect.map(limiter.state, (state) => state.waiting === 50 * 128))

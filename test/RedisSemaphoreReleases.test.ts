@@ -3,6 +3,7 @@ import { Deferred, Effect, Exit, Fiber, Layer, Scope } from "effect"
 import { Semaphore, type SemaphoreLimiter, type SemaphoreOptions } from "steindamm"
 import { RedisClient, RedisSemaphoreLive } from "steindamm/redis"
 import { type Detour, makeDetour } from "./support/detour.ts"
+import { start } from "./support/fibers.ts"
 import { startProxy } from "./support/proxy.ts"
 import { quiet } from "./support/redisRun.ts"
 import { startServer, until } from "./support/servers.ts"
@@ -16,7 +17,7 @@ const limiterOver = (layer: Layer.Layer<RedisClient>, options: SemaphoreOptions)
 const hold = Effect.fnUntraced(function* (limiter: SemaphoreLimiter) {
   const [begun, end] = [yield* Deferred.make<void>(), yield* Deferred.make<void>()]
   const work = Effect.andThen(Deferred.succeed(begun, undefined), Deferred.await(end))
-  const fiber = yield* Effect.forkChild(limiter.withPermit(work), { startImmediately: true })
+  const fiber = yield* start(limiter.withPermit(work))
   yield* Deferred.await(begun)
   return { end: Effect.andThen(Deferred.succeed(end, undefined), Fiber.join(fiber)), fiber }
 })
@@ -61,7 +62,7 @@ describe("permits that come home to Redis", { timeout: 60_000 }, () => {
       yield* limiter.withPermit(Effect.void)
       proxy.latency = 50
       const crowd = yield* Effect.forEach(Array.from({ length: 20 * 128 }), () =>
-        Effect.forkChild(Effect.flip(limiter.withPermit(Effect.void)), { startImmediately: true })
+        start(Effect.flip(limiter.withPermit(Effect.void)))
       )
       yield* until(Effect.map(other.state, ({ held }) => held === 5))
       yield* Scope.close(scope, Exit.void)
@@ -81,15 +82,13 @@ describe("permits that come home to Redis", { timeout: 60_000 }, () => {
       const holder = yield* hold(limiter)
       // By a way of its own, for another call is on its way.
       const look = yield* detour.holdUp("look")
-      yield* Effect.forkChild(Effect.exit(limiter.state), { startImmediately: true })
+      yield* start(Effect.exit(limiter.state))
       yield* look.stopped
       const release = yield* detour.holdUp("release")
       yield* holder.end
       yield* release.stopped
       yield* look.letGo
-      const tried = yield* Effect.forkChild(Effect.exit(limiter.withPermitsIfAvailable(1)(Effect.void)), {
-        startImmediately: true
-      })
+      const tried = yield* start(Effect.exit(limiter.withPermitsIfAvailable(1)(Effect.void)))
       yield* Scope.close(scope, Exit.void)
       const exit = yield* Fiber.join(tried)
       const error = Exit.findErrorOption(exit)

@@ -2,6 +2,7 @@ import { assert, describe, it } from "@effect/vitest"
 import { Effect, Fiber } from "effect"
 import { type NoGrant, SemaphoreStandIn, StandInGrant } from "../src/internal/semaphoreStandIn.ts"
 import { WaitingLine } from "../src/internal/waitingLine.ts"
+import { start } from "./support/fibers.ts"
 
 describe("what gives permits while Redis is away", () => {
   it.effect("has those back that went to somebody who left when Redis had just been told of them", () =>
@@ -17,14 +18,13 @@ describe("what gives permits while Redis is away", () => {
       const first = standIn.takeNow(1, grantOf)
       // So many hand the permit on that the last of them only goes on with the next turn.
       const waiting = yield* Effect.forEach(Array.from({ length: 20 }), () =>
-        Effect.forkChild(
+        start(
           Effect.uninterruptibleMask((restore) =>
             Effect.map(
               standIn.take(1, Number.POSITIVE_INFINITY, grantOf, line, restore, (grant) => givenBack.push(grant)),
               release
             )
-          ),
-          { startImmediately: true }
+          )
         )
       )
       if (first !== undefined) standIn.release(first)

@@ -76,7 +76,7 @@ export const primaries = (address: RedisAddress): Effect.Effect<ReadonlyArray<Re
       (server) => [server]
     )
   }
-  const { retryStrategy, lazyConnect, enableReadyCheck, ...ofNodes } = impatient
+  const { retryStrategy, lazyConnect, ...ofNodes } = impatient
   return Effect.map(
     visit(
       address,
@@ -84,9 +84,9 @@ export const primaries = (address: RedisAddress): Effect.Effect<ReadonlyArray<Re
         new Cluster([...address.urls], {
           lazyConnect,
           // A cluster that is not in order would be asked again and again.
-          enableReadyCheck,
+          enableReadyCheck: ofNodes.enableReadyCheck,
           clusterRetryStrategy: retryStrategy,
-          redisOptions: { ...ofNodes, enableReadyCheck, ...nodeOptions(address.urls) }
+          redisOptions: { ...ofNodes, ...nodeOptions(address.urls) }
         })
     ),
     (cluster) => cluster.nodes("master")

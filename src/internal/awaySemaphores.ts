@@ -106,7 +106,7 @@ export class AwaySemaphores {
       if (!(grant instanceof StandInGrant) || grant.isAdopted) redis.release(grant)
     }
 
-    const failed = ({ reason, cause = gone.cause }: Trouble) =>
+    const failed = ({ reason, cause }: Trouble) =>
       Effect.fail(new BackendError({ operation: "acquire", name, reason, cause }))
 
     const take = <A, E, R>(
@@ -118,7 +118,10 @@ export class AwaySemaphores {
 
       const fromStandIn = (answer: StandInGrant | NoGrant): Effect.Effect<A, E | BackendError, R> => {
         if (answer === "Recalled") return take(request, restore, onAnswer)
-        if (answer === "NeedsRedis") return failed(server.trouble)
+        if (answer === "NeedsRedis") {
+          const { reason, cause = gone.cause } = server.trouble
+          return failed({ reason, cause })
+        }
         return onAnswer(answer === "TimeUp" ? { _tag: "TimeUp" } : answer)
       }
 
